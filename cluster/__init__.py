@@ -1,0 +1,1 @@
+"""Ray connection, job submission and cluster manifests."""

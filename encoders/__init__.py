@@ -1,0 +1,1 @@
+"""From behaviour rows to sessions, texts and language-model embeddings."""

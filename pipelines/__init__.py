@@ -1,0 +1,1 @@
+"""Command line, configuration, artifacts, stages and the made-up shop."""

@@ -1,0 +1,1 @@
+"""The made-up shop: a generator of logs whose truth is known."""

@@ -1,0 +1,15 @@
+"""Settings of the made-up shop."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class ShopConfig(BaseModel):
+    """Size of the made-up shop and of its log."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    num_items: int = Field(240, ge=2, description="Catalogue size, N.")
+    num_users: int = Field(1500, ge=2, description="Users in the log.")
+    num_sessions: int = Field(4000, ge=10, description="Logged sessions.")
+    slate_length: int = Field(5, ge=1, description="Items a logged slate shows, L.")
+    max_steps: int = Field(40, ge=1, description="Slates a session has at most.")

@@ -1,0 +1,1 @@
+"""Tasks, simulator, policy, evaluation and sweep."""

@@ -1,0 +1,30 @@
+"""The ``rl`` section: tasks, slate, simulator, policy, evaluation and sweep."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from rl.evaluation.config import EvaluationConfig
+from rl.policy.config import CloneConfig, PPOSettings
+from rl.simulator.config import SimulatorConfig
+from rl.sweep import SweepConfig
+from rl.tasks import TaskConfig
+
+
+class RLConfig(BaseModel):
+    """What is learned, from what, and how it is judged."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    algorithm: Literal["ppo"] = Field("ppo", description="Learning algorithm.")
+    tasks: dict[str, TaskConfig] = Field(
+        {"view": TaskConfig(), "cart": TaskConfig(after="view"), "purchase": TaskConfig(after="cart")},
+        description="Objectives by name; see rl.tasks.NAME.weight.",
+    )
+    slate_length: int = Field(5, ge=1, le=100, description="Items shown at once, L.")
+    history_length: int = Field(32, ge=1, le=512, description="Latest behaviours of the session a state holds, H.")
+    simulator: SimulatorConfig = SimulatorConfig()
+    clone: CloneConfig = CloneConfig()
+    ppo: PPOSettings = PPOSettings()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    sweep: SweepConfig = SweepConfig()

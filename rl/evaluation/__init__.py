@@ -1,0 +1,1 @@
+"""Evidence: ranking metrics, off-policy estimates, intervals, gate and report. Arrays in, figures out."""

@@ -1,0 +1,1 @@
+"""The slate policy: module, clone, PPO learner, runners and bundle."""

@@ -1,0 +1,1 @@
+"""The response model fitted on logs, and the tensor simulator built from it."""

@@ -1,0 +1,1 @@
+"""The online service: ranker, API and history."""

@@ -1,0 +1,1 @@
+"""Tests that start Ray, a service or the command line."""
