@@ -1,0 +1,142 @@
+"""The actor: a query tower over the state, an item tower over text and id, and their scores."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+DECAYS = (0.5, 0.8, 0.95, 1.0)  # of the running sums over the session; 1.0 counts everything
+
+
+class PolicyShape(BaseModel):
+    """Sizes that rebuild a policy. Stored beside its weights."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    num_items: int = Field(ge=1, description="Catalogue size, N.")
+    text_width: int = Field(ge=1, description="Width of item and past embeddings, D.")
+    num_tasks: int = Field(ge=1, description="Tasks, K.")
+    slate_length: int = Field(ge=1, description="Items shown at once in training, L.")
+    history_length: int = Field(ge=1, description="Behaviours of the session in a state, H.")
+    key_width: int = Field(32, ge=1, description="Width in which query and item meet.")
+    history_width: int = Field(16, ge=1, description="Width of an item inside the running sums.")
+    hidden: int = Field(96, ge=1, description="Width of the query tower.")
+    id_dropout: float = Field(
+        0.1, ge=0, lt=1, description="Chance that training hides an item's id embedding."
+    )
+
+
+class ItemKeys(NamedTuple):
+    """What the item tower makes of the catalogue; cached while weights stand still."""
+
+    keys: Tensor  # [N, key_width]
+    biases: Tensor  # [N, K]
+    history: Tensor  # [N + 1, history_width], the last row, all zero, is the empty place
+
+
+def history_sums(vectors: Tensor, history_items: Tensor, history_tasks: Tensor, num_tasks: int) -> Tensor:
+    """Running sums of the session's items by task at several decays: linear, so that order and count both show.
+
+    Args:
+        vectors: Item vectors, the last row for empty places. float32 [N + 1, W].
+        history_items: Oldest first, right-aligned, -1 where empty. int64 [B, H].
+        history_tasks: Task of each behaviour, -1 where empty. int64 [B, H].
+        num_tasks: K.
+
+    Returns:
+        Sums and, in the last column, counts. float32 [B, K * R * (W + 1)] for R decays.
+    """
+    length = history_items.shape[1]
+    age = torch.arange(length - 1, -1, -1, device=vectors.device, dtype=vectors.dtype)
+    decays = torch.tensor(DECAYS, device=vectors.device, dtype=vectors.dtype)
+    scale = torch.where(decays < 1, 1 - decays, torch.full_like(decays, 1 / 16))
+    kernel = decays[:, None] ** age[None, :] * scale[:, None]  # [R, H]
+    chosen = vectors[history_items]  # -1 picks the last row: [B, H, W]
+    chosen = torch.cat([chosen, torch.ones_like(chosen[..., :1])], -1)  # [B, H, W + 1]
+    task = torch.arange(num_tasks, device=vectors.device)
+    mask = (history_tasks[:, None, :] == task[:, None]).to(vectors.dtype)  # [B, K, H]
+    weights = mask[:, :, None, :] * kernel  # [B, K, R, H]
+    sums = torch.einsum("bkrh,bhw->bkrw", weights, chosen)
+    return sums.flatten(1)  # [B, K * R * (W + 1)]
+
+
+class SlatePolicy(nn.Module):
+    """Scores of every item in a state, for given task weights. Slates are drawn from them by Plackett-Luce."""
+
+    item_embeddings: Tensor
+    item_mean: Tensor
+
+    def __init__(self, shape: PolicyShape, item_embeddings: NDArray[np.float32] | Tensor) -> None:
+        super().__init__()
+        table = torch.as_tensor(item_embeddings, dtype=torch.float32)
+        if table.shape != (shape.num_items, shape.text_width):
+            raise ValueError(
+                f"item embeddings: expected [{shape.num_items}, {shape.text_width}], got {list(table.shape)}."
+            )
+        self.shape = shape
+        self.register_buffer("item_embeddings", table, persistent=False)
+        self.register_buffer("item_mean", table.mean(0))
+        tasks, width = shape.num_tasks, shape.key_width
+        self.text_key = nn.Linear(shape.text_width, width)
+        self.text_bias = nn.Linear(shape.text_width, tasks)
+        self.text_history = nn.Linear(shape.text_width, shape.history_width)
+        self.id_key = nn.Parameter(torch.zeros(shape.num_items, width))
+        self.id_bias = nn.Parameter(torch.zeros(shape.num_items, tasks))
+        self.id_history = nn.Parameter(torch.zeros(shape.num_items, shape.history_width))
+        self.past = nn.Linear(shape.text_width, shape.key_width)
+        read_out = tasks * len(DECAYS) * (shape.history_width + 1)
+        self.trunk = nn.Sequential(nn.Linear(read_out + width, shape.hidden), nn.Tanh())
+        self.query = nn.Linear(shape.hidden, tasks * width)
+        nn.init.normal_(self.query.weight, 0.0, 0.02)
+        nn.init.zeros_(self.query.bias)
+        nn.init.zeros_(self.text_bias.weight)
+        nn.init.zeros_(self.text_bias.bias)
+
+    def item_keys(self) -> ItemKeys:
+        """The item tower over the whole catalogue. In training mode some ids are hidden at random."""
+        text = (self.item_embeddings - self.item_mean) * self.shape.text_width**0.5  # coordinates near 1
+        shown: Tensor | float = 1.0
+        if self.training and self.shape.id_dropout > 0:
+            shown = (torch.rand(len(text), 1, device=text.device) >= self.shape.id_dropout).to(text.dtype)
+        history = self.text_history(text) + self.id_history * shown
+        return ItemKeys(
+            keys=self.text_key(text) + self.id_key * shown,
+            biases=self.text_bias(text) + self.id_bias * shown,
+            history=torch.cat([history, torch.zeros_like(history[:1])]),
+        )
+
+    def queries(self, past: Tensor, history_items: Tensor, history_tasks: Tensor, keys: ItemKeys) -> Tensor:
+        """One query a task. float32 [B, K, key_width]."""
+        sums = history_sums(keys.history, history_items, history_tasks, self.shape.num_tasks)
+        told = torch.tanh(self.past(past * self.shape.text_width**0.5))
+        hidden = self.trunk(torch.cat([sums, told], -1))
+        return self.query(hidden).unflatten(-1, (self.shape.num_tasks, self.shape.key_width))
+
+    def logits(
+        self,
+        past: Tensor,
+        history_items: Tensor,
+        history_tasks: Tensor,
+        task_weights: Tensor,
+        keys: ItemKeys | None = None,
+    ) -> Tensor:
+        """Scores of all items: per-task queries and biases, mixed by the task weights.
+
+        Args:
+            past: Embedding of the user's past. float32 [B, D].
+            history_items: The session so far, see ``encoders.state``. int64 [B, H].
+            history_tasks: Its tasks. int64 [B, H].
+            task_weights: Non-negative, rows sum to 1. float32 [B, K].
+            keys: What ``item_keys`` gave, to spare the item tower.
+
+        Returns:
+            float32 [B, N].
+        """
+        keys = keys if keys is not None else self.item_keys()
+        queries = self.queries(past, history_items, history_tasks, keys)
+        mixed = (queries * task_weights[..., None]).sum(1)  # [B, key_width]
+        scores: Tensor = mixed @ keys.keys.T + task_weights @ keys.biases.T
+        return scores
