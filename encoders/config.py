@@ -4,17 +4,29 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+Pooling = Literal["mean", "cls", "last"]
+Precision = Literal["fp32", "bf16"]
+
 
 class EncoderConfig(BaseModel):
     """Which model embeds items and histories, and how."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: str = Field("sentence-transformers/all-MiniLM-L6-v2", description="Hugging Face name or local path.")
-    pooling: Literal["auto", "mean", "cls", "last"] = Field("auto", description="auto reads the model's own files.")
-    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto takes bf16 where the CPU or GPU has it.")
+    model: str = Field(
+        "sentence-transformers/all-MiniLM-L6-v2", description="Hugging Face name or local path."
+    )
+    pooling: Literal["auto"] | Pooling = Field("auto", description="auto reads the model's own files.")
+    precision: Literal["auto"] | Precision = Field(
+        "auto", description="auto takes bf16 where the CPU or GPU has it."
+    )
     max_tokens: int = Field(128, ge=8, le=8192, description="Longer texts are cut here and counted.")
     batch_tokens: int = Field(2048, ge=64, description="Tokens a batch, padding included.")
     num_actors: int = Field(1, ge=1, description="Ray Data actors that hold the model.")
-    num_gpus: float = Field(0.0, ge=0, description="GPUs an actor.")
-    history_items: int = Field(20, ge=1, description="Latest behaviours of a user's past that its text names.")
+    num_cpus: int = Field(
+        2, ge=1, description="CPUs an actor, one torch thread each; fewer where no host has as many."
+    )
+    num_gpus: float = Field(0.0, ge=0, description="GPUs an actor; 0 encodes on CPU.")
+    history_items: int = Field(
+        20, ge=1, description="Items of a user's past that its text names, the latest."
+    )
