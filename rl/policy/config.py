@@ -1,5 +1,7 @@
 """Settings of the policy, its clone start and PPO."""
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -20,3 +22,44 @@ class PPOSettings(BaseModel):
     num_env_runners: int = Field(0, ge=0, description="Remote samplers; 0 samples in the driver.")
     num_learners: int = Field(0, ge=0, description="Remote learners; 0 learns in the driver.")
     num_gpus_per_learner: float = Field(0.0, ge=0, description="GPUs a learner.")
+    num_sessions: int = Field(256, ge=1, description="Sessions a sampler steps at once, in one batch.")
+    fragment_steps: int = Field(20, ge=1, description="Slates of each session a round; values bridge cuts.")
+    num_epochs: int = Field(3, ge=1, description="Passes over a round's steps; more drift off the data.")
+    num_minibatches: int = Field(4, ge=1, description="Gradient steps a pass.")
+    learning_rate: float = Field(3e-3, gt=0, description="Adam's step at the start.")
+    final_learning_rate: float = Field(0.1, gt=0, le=1, description="Share of it left at the end; linear.")
+    grad_clip: float = Field(1.0, gt=0, description="Largest gradient norm; rare rewards make rare spikes.")
+    discount: float = Field(
+        0.98, gt=0, le=1, description="Worth of a reward a slate later; less is steadier."
+    )
+    gae_decay: float = Field(0.95, ge=0, le=1, description="Lambda: 1 trusts returns, 0 the critic.")
+    clip_range: float = Field(0.2, gt=0, lt=1, description="Trusted change of a position's probability.")
+    credit: Literal["position", "slate"] = Field(
+        "position", description="A position answers for its own item's rewards, or for the whole slate's."
+    )
+    normalise_tasks: bool = Field(
+        False,
+        description="Scale each task's advantage to 1 before weighting; weights then fix no exchange rate.",
+    )
+    value_coefficient: float = Field(
+        0.5, ge=0, description="Share of the critic's loss, which has own weights."
+    )
+    entropy: float = Field(0.003, ge=0, description="Bonus a nat of a position's entropy, at the start.")
+    final_entropy: float = Field(0.0, ge=0, description="The same at the end, reached linearly.")
+    kl: float = Field(
+        0.003, ge=0, description="Price a nat a position of leaving the clone; with a target, the first."
+    )
+    kl_target: float | None = Field(
+        None,
+        gt=0,
+        description="Nats a position from the clone that the price steers to; None fixes the price.",
+    )
+    max_update_kl: float = Field(
+        0.4,
+        gt=0,
+        description="Nats a slate from the sampling policy beyond which a round leaves the actor.",
+    )
+    critic_width: int = Field(128, ge=1, description="Units of each hidden layer of the critic.")
+    popart_rate: float = Field(
+        0.1, gt=0, le=1, description="Share of a round in the targets' running moments."
+    )

@@ -1,0 +1,137 @@
+"""RLlib's PPO, set up for slates and a tensor simulation."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.algorithms.ppo import PPOConfig
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from torch import Tensor
+
+from rl.policy.config import PPOSettings
+from rl.policy.env_runner import MakeSimulation, SimulationRunner
+from rl.policy.learner import MultiTaskPPOLearner
+from rl.policy.module import LoadItemEmbeddings, SlateModule
+from rl.policy.network import PolicyShape
+
+_SAMPLE_TIMEOUT_S = 600.0  # a round of a large catalogue takes minutes on a slow host
+
+
+def build_algorithm(
+    settings: PPOSettings,
+    shape: PolicyShape,
+    load_item_embeddings: LoadItemEmbeddings,
+    make_simulation: MakeSimulation,
+    *,
+    summary_width: int,
+    task_names: Sequence[str],
+    seed: int = 0,
+) -> Algorithm:
+    """An RLlib algorithm whose ``train()`` is one round; Ray must be connected.
+
+    Args:
+        settings: Of PPO.
+        shape: Of the policy.
+        load_item_embeddings: Returns float32 [N, D]; called by every sampler and learner, so it must pickle.
+        make_simulation: From a number of sessions and a seed; called by every sampler, so it must pickle.
+        summary_width: F of the simulation's observation.
+        task_names: K names under which returns are reported, as ``env_runners/task_return/NAME``.
+        seed: Of sessions, slates and new weights.
+
+    Raises:
+        ValueError: The sessions cannot be shared equally among the learners.
+    """
+    num_learners = max(1, settings.num_learners)
+    if settings.num_sessions % num_learners:
+        raise ValueError(
+            f"rl.ppo.num_sessions: expected a multiple of num_learners = {num_learners}, "
+            f"got {settings.num_sessions}. Round it, so that each learner gets as many."
+        )
+    steps_a_round = settings.num_sessions * settings.fragment_steps * max(1, settings.num_env_runners)
+    module_config = {
+        "shape": shape,
+        "load_item_embeddings": load_item_embeddings,
+        "summary_width": summary_width,
+        "critic_width": settings.critic_width,
+        "popart_rate": settings.popart_rate,
+        "kl_price": settings.kl,
+    }
+    config = (
+        PPOConfig()
+        .environment(
+            observation_space=_observation_space(shape, summary_width),
+            action_space=gym.spaces.MultiDiscrete([shape.num_items] * shape.slate_length),
+            env_config={"make_simulation": make_simulation, "task_names": tuple(task_names)},
+        )
+        .env_runners(
+            env_runner_cls=SimulationRunner,
+            num_env_runners=settings.num_env_runners,
+            num_envs_per_env_runner=settings.num_sessions,
+            rollout_fragment_length=settings.fragment_steps,
+            sample_timeout_s=_SAMPLE_TIMEOUT_S,
+        )
+        .learners(
+            num_learners=settings.num_learners,
+            num_gpus_per_learner=settings.num_gpus_per_learner,
+            add_default_connectors_to_learner_pipeline=False,
+        )
+        .rl_module(rl_module_spec=RLModuleSpec(module_class=SlateModule, model_config=module_config))
+        .debugging(seed=seed, log_level="ERROR")
+    )
+    _set_training(config, settings, steps_a_round)
+    return config.build_algo()
+
+
+def set_clone(algorithm: Algorithm, actor_state: dict[str, Tensor]) -> None:
+    """Puts the clone's weights into actor and reference, in all learners and samplers."""
+
+    def teach(learner: Any) -> None:
+        learner.module[DEFAULT_MODULE_ID].unwrapped().set_clone(actor_state)
+
+    def tell(runner: Any) -> None:
+        runner.module.set_clone(actor_state)
+
+    for result in algorithm.learner_group.foreach_learner(teach):
+        result.get()  # raises what a remote learner raised
+    algorithm.env_runner_group.foreach_env_runner(tell)
+
+
+def actor_state(algorithm: Algorithm) -> dict[str, Tensor]:
+    """Copies of the actor's weights as the learners have them, on the CPU."""
+    state = algorithm.learner_group.get_weights()[DEFAULT_MODULE_ID]
+    prefix = "actor."
+    return {
+        name.removeprefix(prefix): torch.tensor(np.asarray(values))
+        for name, values in state.items()
+        if name.startswith(prefix)
+    }
+
+
+def _set_training(config: PPOConfig, settings: PPOSettings, steps_a_round: int) -> None:
+    """Batch sizes and loss settings. Learning rate and entropy bonus are scheduled by the learner."""
+    batch = steps_a_round // max(1, settings.num_learners)
+    config.training(
+        train_batch_size_per_learner=batch,
+        minibatch_size=max(1, batch // settings.num_minibatches),
+        num_epochs=settings.num_epochs,
+        shuffle_batch_per_epoch=True,
+        lr=settings.learning_rate,
+        gamma=settings.discount,
+        lambda_=settings.gae_decay,
+        use_kl_loss=False,
+        grad_clip=settings.grad_clip,
+        grad_clip_by="global_norm",
+        learner_class=MultiTaskPPOLearner,
+        learner_config_dict={"settings": settings, "num_steps": settings.num_iterations * steps_a_round},
+    )
+    config.torch_ddp_kwargs = {"broadcast_buffers": False}  # the item table and averaged moments are equal
+
+
+def _observation_space(shape: PolicyShape, summary_width: int) -> gym.spaces.Box:
+    """RLlib wants one; the columns themselves pass it by."""
+    width = shape.text_width + 2 * shape.history_length + summary_width + shape.num_tasks
+    return gym.spaces.Box(-np.inf, np.inf, (width,), np.float32)

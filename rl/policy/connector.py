@@ -1,0 +1,109 @@
+"""From fragments to the train batch: values, advantages per task, credit per position, running moments."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from ray.rllib.connectors.connector_v2 import ConnectorV2
+from ray.rllib.core import DEFAULT_MODULE_ID
+from torch import Tensor
+
+from rl.policy.advantage import generalised_advantages, position_advantages
+from rl.policy.config import PPOSettings
+from rl.policy.fragments import OBSERVATION_COLUMNS, Fragment
+from rl.policy.module import SlateModule
+from rl.policy.moments import moments
+
+_LEAST_SCALE = 1e-6
+
+
+class FragmentsToBatch(ConnectorV2):  # type: ignore[misc]
+    """The whole learner pipeline."""
+
+    def __init__(self, settings: PPOSettings) -> None:
+        super().__init__()
+        self.settings = settings
+
+    def __call__(self, *, rl_module: Any, episodes: list[Fragment], **kwargs: Any) -> dict[str, Any]:
+        """Train batch of M = B * S shuffled rows: RLlib does not shuffle the first epoch."""
+        module = rl_module[DEFAULT_MODULE_ID].unwrapped()
+        batch = build_train_batch(module, episodes, self.settings)
+        order = torch.randperm(len(batch["slates"])).to(batch["slates"].device)
+        return {DEFAULT_MODULE_ID: {name: column[order] for name, column in batch.items()}}
+
+
+@torch.no_grad()
+def build_train_batch(
+    module: SlateModule, fragments: list[Fragment], settings: PPOSettings
+) -> dict[str, Tensor]:
+    """Columns that the loss needs, and the critic's running moments moved on.
+
+    Returns:
+        The observation's columns [M, ...], slates int64 [M, L], log_probs [M, L], advantages [M, L] (task
+        weighted, in units of their standard deviation), value_targets [M, K] and reward_targets [M, L * K]
+        (both in the critic's units).
+    """
+    device = module.actor.item_embeddings.device
+    columns = _join(fragments, device)
+    num_sessions, num_steps = columns["ended"].shape
+    observation = {name: columns[name] for name in OBSERVATION_COLUMNS}
+    everywhere = {name: column.flatten(0, 1) for name, column in observation.items()}
+    values, expected = module.predict_rewards(everywhere)
+    values = values.view(num_sessions, num_steps + 1, -1)  # [B, S+1, K]
+    expected = expected.view(num_sessions, num_steps + 1, *expected.shape[1:])[:, :-1]  # [B, S, L, K]
+    advantages = generalised_advantages(
+        columns["rewards"].sum(2), values, columns["ended"], settings.discount, settings.gae_decay
+    )
+    targets = (advantages + values[:, :-1]).flatten(0, 1)  # [M, K]
+    batch = {name: column[:, :-1].flatten(0, 1) for name, column in observation.items()}
+    rewards = columns["rewards"].flatten(0, 1)  # [M, L, K]
+    batch["slates"] = columns["slates"].flatten(0, 1)
+    batch["log_probs"] = columns["log_probs"].flatten(0, 1)
+    batch["advantages"] = weigh_advantages(
+        advantages.flatten(0, 1), rewards, expected.flatten(0, 1), batch["task_weights"], settings
+    )
+    critic = module.critic
+    critic.value_head.track(targets)
+    critic.reward_head.track(rewards.flatten(1))
+    batch["value_targets"] = critic.value_head.normalise(targets)
+    batch["reward_targets"] = critic.reward_head.normalise(rewards.flatten(1))
+    return batch
+
+
+def weigh_advantages(
+    advantages: Tensor,
+    rewards: Tensor,
+    expected_rewards: Tensor,
+    task_weights: Tensor,
+    settings: PPOSettings,
+) -> Tensor:
+    """One advantage a position from those of the tasks.
+
+    By default one scale divides them all after weighting, so that the objective stays the weighted return
+    and the noise of a rare task is not blown up.
+
+    Args:
+        advantages: float32 [M, K].
+        rewards: Immediate reward. float32 [M, L, K].
+        expected_rewards: Its prediction. float32 [M, L, K].
+        task_weights: float32 [M, K].
+        settings: Whether tasks are scaled first, and what a position answers for.
+
+    Returns:
+        Mean 0, standard deviation 1. float32 [M, L].
+    """
+    if settings.normalise_tasks:
+        _, variance = moments(advantages)  # [K]
+        task_weights = task_weights / variance.sqrt().clamp_min(_LEAST_SCALE)
+    if settings.credit == "position":
+        combined = position_advantages(advantages, rewards, expected_rewards, task_weights)  # [M, L]
+    else:
+        combined = (advantages * task_weights).sum(-1, keepdim=True).expand(rewards.shape[:2])  # [M, L]
+    mean, variance = moments(combined.reshape(-1))
+    return (combined - mean) / variance.sqrt().clamp_min(_LEAST_SCALE)
+
+
+def _join(fragments: list[Fragment], device: torch.device) -> dict[str, Tensor]:
+    names = fragments[0].columns
+    joined = {name: np.concatenate([fragment.columns[name] for fragment in fragments]) for name in names}
+    return {name: torch.from_numpy(column).to(device) for name, column in joined.items()}

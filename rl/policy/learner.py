@@ -1,0 +1,119 @@
+"""PPO over slates: a ratio and a clip a position, one critic for all tasks, a price for leaving the clone."""
+
+from typing import Any
+
+import torch
+from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.learner.learner import ENTROPY_KEY, POLICY_LOSS_KEY, VF_LOSS_KEY
+from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
+from torch import Tensor
+
+from rl.policy.advantage import clipped_objective
+from rl.policy.config import PPOSettings
+from rl.policy.connector import FragmentsToBatch
+from rl.policy.moments import average
+from rl.policy.plackett_luce import conditionals, entropy_along, kl_along
+
+_PRICE_STEP = 1.5  # factor by which the KL price moves towards its target
+
+
+class MultiTaskPPOLearner(PPOTorchLearner):  # type: ignore[misc]
+    """``learner_config_dict`` holds ``settings`` (PPOSettings) and ``num_steps``, the run's steps in all."""
+
+    def build(self) -> None:
+        """Appends the connector that makes the train batch."""
+        super().build()
+        self.settings: PPOSettings = self.config.learner_config_dict["settings"]
+        self._actor_stopped = False
+        self._clone_kls: list[Tensor] = []
+        self._entropy = self.settings.entropy
+        if self._learner_connector is not None:
+            self._learner_connector.append(FragmentsToBatch(self.settings))
+
+    def get_parameters(self, module: Any) -> list[torch.nn.Parameter]:
+        """Those that learn: not the clone's."""
+        return [parameter for parameter in module.parameters() if parameter.requires_grad]
+
+    def before_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
+        """Starts a round: learning rate and entropy bonus by how much of the run is done."""
+        super().before_gradient_based_update(timesteps=timesteps)
+        settings = self.settings
+        done = timesteps.get(NUM_ENV_STEPS_SAMPLED_LIFETIME, 0) / self.config.learner_config_dict["num_steps"]
+        left = 1.0 - min(float(done), 1.0)
+        self._entropy = settings.final_entropy + left * (settings.entropy - settings.final_entropy)
+        share = settings.final_learning_rate + left * (1.0 - settings.final_learning_rate)
+        for _, optimizer in self.get_optimizers_for_module(DEFAULT_MODULE_ID):
+            self._set_optimizer_lr(optimizer, lr=settings.learning_rate * share)
+        self._actor_stopped = False
+        self._clone_kls = []
+
+    def compute_loss_for_module(
+        self, *, module_id: str, config: Any, batch: dict[str, Any], fwd_out: dict[str, Tensor]
+    ) -> Tensor:
+        """Scalar loss of a minibatch: actor and critic, which share no weight."""
+        module = self.module[module_id].unwrapped()
+        actor, actor_metrics = self._actor_loss(module, batch, fwd_out["logits"])
+        value = (fwd_out["values"] - batch["value_targets"]).square().mean()
+        reward = (fwd_out["immediate_rewards"] - batch["reward_targets"]).square().mean()
+        if actor_metrics["update_kl"] > self.settings.max_update_kl:
+            self._actor_stopped = True
+        metrics = {
+            **actor_metrics,
+            VF_LOSS_KEY: value.detach(),
+            "immediate_reward_loss": reward.detach(),
+            "actor_stopped": float(self._actor_stopped),
+        }
+        self.metrics.log_dict(metrics, key=module_id, window=1)
+        loss: Tensor = actor + self.settings.value_coefficient * (value + reward)
+        return loss
+
+    def _actor_loss(
+        self, module: Any, batch: dict[str, Any], logits: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Clipped objective summed over positions; entropy and KL a position."""
+        terms = conditionals(logits, batch["slates"])
+        log_ratio = terms.log_prob() - batch["log_probs"]  # [M, L]
+        objective = clipped_objective(log_ratio, batch["advantages"], self.settings.clip_range)
+        length = log_ratio.shape[-1]
+        entropy = entropy_along(terms, logits).mean() / length
+        loss = -objective.sum(-1).mean() - self._entropy * entropy
+        metrics = {
+            POLICY_LOSS_KEY: -objective.detach().mean(),
+            ENTROPY_KEY: entropy.detach(),
+            "update_kl": average((-log_ratio.detach()).sum(-1).mean()),
+            "clipped": ((log_ratio.detach().exp() - 1).abs() > self.settings.clip_range).float().mean(),
+        }
+        if self.settings.kl > 0:
+            clone_kl = kl_along(terms, logits, module.reference_logits(batch)).mean() / length
+            loss = loss + module.kl_price * clone_kl
+            self._clone_kls.append(clone_kl.detach())
+            metrics |= {"clone_kl": clone_kl.detach(), "kl_price": module.kl_price.clone()}
+        return loss, metrics
+
+    def apply_gradients(self, gradients_dict: dict[Any, Tensor]) -> None:
+        """Takes the optimizer's step. Once a round went too far, the critic alone learns on.
+
+        All learners agree on when, for they compare the same averaged KL. Gradients of the actor are taken
+        away, not set to 0, as Adam's momentum would move it still.
+        """
+        if self._actor_stopped:
+            module = self.module[DEFAULT_MODULE_ID].unwrapped()
+            actor = {self.get_param_ref(parameter) for parameter in module.actor.parameters()}
+            for parameter in module.actor.parameters():
+                parameter.grad = None
+            gradients_dict = {ref: grad for ref, grad in gradients_dict.items() if ref not in actor}
+        super().apply_gradients(gradients_dict)
+
+    def after_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
+        """Ends a round: moves the KL price towards its target."""
+        super().after_gradient_based_update(timesteps=timesteps)
+        target = self.settings.kl_target
+        if target is None or not self._clone_kls:
+            return
+        price = self.module[DEFAULT_MODULE_ID].unwrapped().kl_price
+        distance = average(torch.stack(self._clone_kls).mean())
+        if distance > target * _PRICE_STEP:
+            price.mul_(_PRICE_STEP)
+        elif distance < target / _PRICE_STEP:
+            price.div_(_PRICE_STEP)

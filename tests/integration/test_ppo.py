@@ -1,0 +1,189 @@
+"""PPO on RLlib with a simulation whose best policy is known."""
+
+from pathlib import Path
+
+import pytest
+import ray
+import torch
+
+from rl.policy.algorithm import actor_state, build_algorithm, set_clone
+from rl.policy.config import PPOSettings
+from rl.policy.network import PolicyShape, SlatePolicy
+from tests.integration.shop_of_eight import (
+    HISTORY_LENGTH,
+    NUM_ITEMS,
+    NUM_TASKS,
+    SLATE_LENGTH,
+    SUMMARY_WIDTH,
+    ShopOfEight,
+    load_item_embeddings,
+)
+
+pytestmark = pytest.mark.ray
+
+SHAPE = PolicyShape(
+    num_items=NUM_ITEMS,
+    text_width=NUM_ITEMS,
+    num_tasks=NUM_TASKS,
+    slate_length=SLATE_LENGTH,
+    history_length=HISTORY_LENGTH,
+)
+TINY = {
+    "num_iterations": 15,
+    "num_sessions": 64,
+    "fragment_steps": 8,
+    "num_minibatches": 2,
+    "critic_width": 16,
+    "kl": 0.001,
+    "discount": 1.0,
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_instance():
+    ray.init(
+        address="local",
+        num_cpus=4,
+        include_dashboard=False,
+        logging_level="ERROR",
+        log_to_driver=False,
+        runtime_env={"env_vars": {"PYTHONPATH": str(Path.cwd()), "OMP_NUM_THREADS": "1"}},
+    )
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def build():
+    built = []
+
+    def build_tiny(seed=3, **changes):
+        algorithm = build_algorithm(
+            PPOSettings(**(TINY | changes)),
+            SHAPE,
+            load_item_embeddings,
+            ShopOfEight,
+            summary_width=SUMMARY_WIDTH,
+            task_names=("view", "purchase"),
+            seed=seed,
+        )
+        built.append(algorithm)
+        return algorithm
+
+    yield build_tiny
+    for algorithm in built:
+        algorithm.stop()
+
+
+def sampled_return(result):
+    return result["env_runners"]["episode_return_mean"]
+
+
+def observation():
+    simulation = ShopOfEight(16, seed=1)
+    return simulation.reset()
+
+
+def best_actions(algorithm):
+    module = algorithm.env_runner.module
+    return module.forward_inference(observation())["actions"]
+
+
+@pytest.mark.parametrize("credit", ["position", "slate"])
+def test_return_rises_in_the_driver(build, credit):
+    algorithm = build(credit=credit)
+
+    results = [algorithm.train() for _ in range(15)]
+
+    # Random slates return 4 steps * 1.5 (mean of the tasks) * 1.5 / 8 = 1.1; the best return 6.
+    assert sampled_return(results[0]) < 1.5
+    assert sampled_return(results[-1]) > 3.0
+    task_returns = results[-1]["env_runners"]["task_return"]
+    assert task_returns["purchase"] == pytest.approx(2 * task_returns["view"], rel=1e-4)
+    assert results[-1]["env_runners"]["episode_len_mean"] == pytest.approx(4.0)
+
+
+def test_remote_samplers_follow_the_remote_learner(build):
+    algorithm = build(num_env_runners=2, num_learners=1, num_iterations=3)
+
+    for _ in range(2):
+        result = algorithm.train()
+
+    learned = actor_state(algorithm)
+    sampled = algorithm.env_runner_group.foreach_env_runner(
+        lambda runner: runner.module.actor.state_dict(), local_env_runner=False
+    )
+    seeds = algorithm.env_runner_group.foreach_env_runner(
+        lambda runner: runner._simulation.seed, local_env_runner=False
+    )
+    assert result["env_runners"]["num_env_steps_sampled_lifetime"] == 2 * 2 * 64 * 8
+    assert len(sampled) == 2
+    for state in sampled:
+        assert state.keys() == learned.keys()
+        for name, values in state.items():
+            assert torch.equal(values, learned[name]), name
+    assert len(set(seeds)) == 2
+
+
+def test_checkpoint_restores_and_goes_on(build, tmp_path):
+    algorithm = build(kl_target=0.01)
+    for _ in range(3):
+        algorithm.train()
+    path = algorithm.save_to_path(str(tmp_path / "checkpoint"))
+    other = build(seed=99, kl_target=0.01)
+    assert not torch.equal(best_actions(other), best_actions(algorithm))
+
+    other.restore_from_path(path)
+
+    assert torch.equal(best_actions(other), best_actions(algorithm))
+    critic, restored = (a.learner_group._learner.module["default_policy"] for a in (algorithm, other))
+    assert torch.equal(critic.critic.value_head.mean, restored.critic.value_head.mean)
+    assert critic.kl_price == restored.kl_price
+    assert other.train()["training_iteration"] == 4
+
+
+def test_clone_reaches_actor_and_reference_everywhere(build):
+    algorithm = build(num_env_runners=1)
+    torch.manual_seed(5)
+    clone = SlatePolicy(SHAPE, load_item_embeddings()).state_dict()
+    algorithm.train()
+
+    set_clone(algorithm, clone)
+
+    module = algorithm.learner_group._learner.module["default_policy"]
+    (sampler,) = algorithm.env_runner_group.foreach_env_runner(
+        lambda runner: runner.module.actor.state_dict(), local_env_runner=False
+    )
+    for name, values in clone.items():
+        for state in (actor_state(algorithm), module.reference.state_dict(), sampler):
+            assert torch.equal(state[name], values), name
+
+
+def test_price_holds_the_policy_near_the_clone(build):
+    free, priced = build(kl=1e-6), build(kl=3.0)
+
+    for _ in range(5):
+        free_result, priced_result = free.train(), priced.train()
+
+    assert sampled_return(priced_result) < sampled_return(free_result)
+    distances = [r["learners"]["default_policy"]["clone_kl"] for r in (free_result, priced_result)]
+    assert distances[1] < 0.5 * distances[0]
+
+
+def test_actor_rests_when_a_round_went_too_far(build):
+    algorithm = build(max_update_kl=1e-9)
+    before = actor_state(algorithm)
+
+    first = algorithm.train()
+
+    # The first minibatch is on the sampling policy itself; the second sees what that step did.
+    moved = actor_state(algorithm)
+    learner = first["learners"]["default_policy"]
+    assert learner["actor_stopped"] == 1.0
+    step = max(float((moved[name] - before[name]).abs().max()) for name in moved)
+    assert step <= 1.01 * 3e-3
+
+
+def test_sessions_that_learners_cannot_share(build):
+    with pytest.raises(ValueError, match=r"rl\.ppo\.num_sessions: expected a multiple"):
+        build(num_learners=3)

@@ -1,0 +1,132 @@
+"""From fragments to the loss, without Ray: rows, credit and probabilities that agree."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+from rl.policy.config import PPOSettings
+from rl.policy.connector import build_train_batch, weigh_advantages
+from rl.policy.fragments import Fragment
+from rl.policy.module import SlateModule
+from rl.policy.network import PolicyShape
+from rl.policy.plackett_luce import slate_log_prob
+
+SHAPE = PolicyShape(num_items=6, text_width=4, num_tasks=2, slate_length=3, history_length=2)
+
+
+@pytest.fixture
+def module():
+    torch.manual_seed(0)
+    table = torch.randn(6, 4)
+    module = SlateModule(
+        observation_space=gym.spaces.Box(-1, 1, (1,)),
+        action_space=gym.spaces.MultiDiscrete([6] * 3),
+        model_config={
+            "shape": SHAPE,
+            "load_item_embeddings": lambda: table,
+            "summary_width": 1,
+            "critic_width": 8,
+            "popart_rate": 0.1,
+            "kl_price": 0.1,
+        },
+    )
+    torch.nn.init.normal_(module.actor.id_key)
+    return module
+
+
+def observation(size, seed=0):
+    random = np.random.default_rng(seed)
+    return {
+        "past": random.normal(size=(*size, 4)).astype(np.float32),
+        "history_items": random.integers(-1, 6, (*size, 2)),
+        "history_tasks": random.integers(-1, 2, (*size, 2)),
+        "summary": np.zeros((*size, 1), np.float32),
+        "task_weights": np.full((*size, 2), 0.5, np.float32),
+    }
+
+
+def fragment(num_sessions=4, num_steps=5):
+    random = np.random.default_rng(1)
+    size = (num_sessions, num_steps)
+    return Fragment(
+        {
+            **observation((num_sessions, num_steps + 1)),
+            "slates": random.permuted(np.tile(np.arange(6), (*size, 1)), axis=-1)[..., :3].copy(),
+            "log_probs": np.zeros((*size, 3), np.float32),
+            "rewards": random.random((*size, 3, 2)).astype(np.float32),
+            "ended": random.random(size) < 0.2,
+        }
+    )
+
+
+def test_fragment_splits_into_equal_parts_that_join_again():
+    whole = fragment()
+
+    parts = whole.split(2)
+
+    assert [len(part) for part in parts] == [10, 10]
+    joined = np.concatenate([part.columns["rewards"] for part in parts])
+    assert np.array_equal(joined, whole.columns["rewards"])
+
+
+def test_train_batch_keeps_each_row_together(module):
+    whole = fragment()
+
+    batch = build_train_batch(module, whole.split(2), PPOSettings())
+
+    row = 1 * 5 + 3  # session 1, step 3
+    assert np.array_equal(batch["past"][row], whole.columns["past"][1, 3])
+    assert np.array_equal(batch["slates"][row], whole.columns["slates"][1, 3])
+    assert batch["advantages"].shape == (20, 3)
+    assert batch["value_targets"].shape == (20, 2)
+    assert batch["reward_targets"].shape == (20, 6)
+    rewards = torch.from_numpy(whole.columns["rewards"][1, 3]).flatten()
+    assert torch.allclose(
+        module.critic.reward_head.denormalise(batch["reward_targets"][row]), rewards, atol=1e-5
+    )
+
+
+def test_rare_task_is_blown_up_only_on_request():
+    torch.manual_seed(0)
+    advantages = torch.randn(1000, 2) * torch.tensor([1.0, 0.01])
+    rewards = torch.zeros(1000, 3, 2)
+    task_weights = torch.full((1000, 2), 0.5)
+
+    shares = []
+    for normalise in (False, True):
+        settings = PPOSettings(normalise_tasks=normalise)
+        combined = weigh_advantages(advantages, rewards, rewards, task_weights, settings)
+        assert combined.std() == pytest.approx(1.0, abs=1e-2)
+        shares.append(torch.corrcoef(torch.stack([combined[:, 0], advantages[:, 1]]))[0, 1])
+
+    assert shares[0].abs() < 0.1
+    assert shares[1] == pytest.approx(0.7, abs=0.1)
+
+
+def test_samplers_and_learners_agree_on_probabilities(module):
+    module.train()
+    rows = {name: torch.from_numpy(values) for name, values in observation((50,)).items()}
+
+    drawn = module._forward_exploration(rows)
+    logits = module._forward_train(rows)["logits"]
+
+    assert torch.allclose(slate_log_prob(logits, drawn["actions"]), drawn["action_logp"], atol=1e-5)
+
+
+def test_item_keys_are_renewed_when_weights_change(module):
+    rows = {name: torch.from_numpy(values) for name, values in observation((50,)).items()}
+    before = module._forward_inference(rows)["actions"]
+    state = module.get_state()
+    state["actor.id_key"] = -state["actor.id_key"]
+
+    module.set_state(state)
+
+    assert not torch.equal(module._forward_inference(rows)["actions"], before)
+    assert not any(name.endswith("item_embeddings") for name in state)
+
+
+def test_state_for_samplers_holds_the_actor_alone(module):
+    state = module.get_state(inference_only=True)
+
+    assert state.keys() == {f"actor.{name}" for name in module.actor.state_dict()}
