@@ -1,0 +1,125 @@
+"""The made-up shop's users: hidden tastes, satiation, souring and trust, and how they answer slates.
+
+Views feed carts, carts feed purchases. Bait draws views now, but sours the rest of the session, costs the trust that
+purchases need, and drives users out. Topics satiate. So the best slate for the next step is not the best policy.
+"""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.shop.catalogue import TASTE_WIDTH, Catalogue
+
+TASKS = ("view", "cart", "purchase")
+POSITION_COST = 0.15  # of a view's logit, a position
+
+
+def _sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    probability: NDArray[np.float64] = 1 / (1 + np.exp(-x))
+    return probability
+
+
+@dataclass
+class Visitors:
+    """Hidden state of B sessions under way."""
+
+    taste: NDArray[np.float64]  # [B, W]
+    trust: NDArray[np.float64]  # [B] in [0, 1.2]
+    satiation: NDArray[np.float64]  # [B, T]
+    sourness: NDArray[np.float64]  # [B]
+
+    def __len__(self) -> int:
+        return len(self.trust)
+
+    def rows(self, index: NDArray[np.int64]) -> "Visitors":
+        """A copy of the visitors at these rows."""
+        return Visitors(*(getattr(self, field.name)[index].copy() for field in fields(self)))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a slate brought."""
+
+    responses: NDArray[np.float32]  # [B, L, K], 0 or 1
+    ended: NDArray[np.bool_]  # [B], the user left
+
+
+class ShopWorld:
+    """The truth: answers slates of any policy."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self.catalogue = catalogue
+
+    def newcomers(self, count: int, dice: np.random.Generator) -> Visitors:
+        """Users with two favourite topics each and little trust."""
+        centres = self.catalogue.centres
+        liked, also = dice.integers(0, len(centres), (2, count))
+        noise = 0.08 * dice.normal(size=(count, TASTE_WIDTH))
+        return Visitors(
+            taste=0.55 * centres[liked] + 0.35 * centres[also] + noise,
+            trust=np.clip(dice.normal(0.25, 0.12, count), 0, 1),
+            satiation=np.zeros((count, len(centres))),
+            sourness=np.zeros(count),
+        )
+
+    def return_later(self, visitors: Visitors, dice: np.random.Generator) -> Visitors:
+        """The same users at their next session: taste drifts, trust fades halfway, the rest is forgotten."""
+        drift = 0.05 * dice.normal(size=visitors.taste.shape)
+        return Visitors(
+            taste=visitors.taste + drift,
+            trust=0.25 + 0.5 * (visitors.trust - 0.25),
+            satiation=np.zeros_like(visitors.satiation),
+            sourness=np.zeros_like(visitors.sourness),
+        )
+
+    def probabilities(self, visitors: Visitors) -> NDArray[np.float64]:
+        """Chance of each task for every item at the first position: view, cart and purchase. float64 [B, N, K]."""
+        shelf = self.catalogue
+        match = visitors.taste @ shelf.taste.T  # [B, N]
+        trust = visitors.trust[:, None]
+        tired = 1.2 * visitors.satiation[:, shelf.topic] + 1.2 * visitors.sourness[:, None]
+        view = _sigmoid(-2.2 + 2.2 * match + 1.4 * shelf.bait + 0.4 * shelf.appeal - tired)
+        cart = view * _sigmoid(-1.6 + 1.5 * match + 1.8 * trust - 0.8 * shelf.bait)
+        purchase = cart * _sigmoid(-2.2 + 3.2 * trust + 0.5 * match)
+        return np.stack([view, cart, purchase], -1)
+
+    def answer(self, visitors: Visitors, slates: NDArray[np.int64], dice: np.random.Generator) -> Answer:
+        """Responses to the slates; moves the visitors' hidden states on.
+
+        Args:
+            visitors: B users; changed in place.
+            slates: Items shown, first position first. int64 [B, L].
+            dice: Random numbers.
+        """
+        rows = np.arange(len(slates))[:, None]
+        chance = self.probabilities(visitors)[rows, slates]  # [B, L, K]
+        view = chance[..., 0].clip(1e-9, 1 - 1e-9)
+        logit = np.log(view / (1 - view)) - POSITION_COST * np.arange(slates.shape[1])
+        given = np.stack([_sigmoid(logit), chance[..., 1] / view, chance[..., 2] / chance[..., 1]], -1)
+        fired = np.cumprod(dice.random(given.shape) < given, -1)  # a funnel: [B, L, K]
+        ended = dice.random(len(slates)) < self._move(visitors, slates, fired[..., 0])
+        return Answer(fired.astype(np.float32), ended)
+
+    def _move(
+        self, visitors: Visitors, slates: NDArray[np.int64], views: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """Updates hidden states after views [B, L]; returns each user's chance of leaving, [B]."""
+        shelf = self.catalogue
+        seen = views.astype(np.float64)
+        count = seen.sum(1)
+        taste, bait = shelf.taste[slates], shelf.bait[slates]  # [B, L, W], [B, L]
+        match = (taste * visitors.taste[:, None]).sum(-1)
+        mean_match = (match * seen).sum(1) / np.maximum(count, 1)
+        worst_bait = (bait * seen).max(1)
+        step = (taste * seen[..., None]).sum(1) / np.maximum(count, 1)[:, None]
+        viewed = (count > 0)[:, None]
+        visitors.taste = np.where(viewed, 0.93 * visitors.taste + 0.12 * step, visitors.taste)
+        visitors.satiation *= 0.85
+        np.add.at(visitors.satiation, (np.arange(len(slates))[:, None], shelf.topic[slates]), 0.2 * seen)
+        visitors.sourness = 0.8 * visitors.sourness + 0.6 * worst_bait
+        gain = 0.12 * (1 - bait) * _sigmoid(2 * match) - 0.2 * bait**2
+        visitors.trust = np.clip(visitors.trust + (gain * seen).sum(1), 0, 1.2)
+        bored = 0.6 * (count == 0)
+        leave = -2.9 + 1.1 * visitors.sourness + bored - 0.5 * mean_match - 0.5 * visitors.trust
+        return _sigmoid(leave)
