@@ -1,0 +1,262 @@
+"""Fitting a response model to logged steps: likelihood, early stop on other users, calibration."""
+
+import copy
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from rl.simulator.config import SimulatorConfig
+from rl.simulator.response_model import ResponseModel, ResponseShape
+from rl.simulator.steps import Steps
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """How a member's fit went. Losses are nats a step on held-back users."""
+
+    loss: float
+    best_epoch: int
+    epochs: int
+
+
+def response_shape(
+    config: SimulatorConfig,
+    steps: Steps,
+    parents: tuple[int, ...],
+    num_items: int,
+    widths: tuple[int, int],
+    slates: bool,
+) -> ResponseShape:
+    """The shape of a model for these steps; ``widths`` are those of the fixed item and past features."""
+    fired = (steps.responses > 0).float()
+    count = fired.sum((0, 1, 2)).clamp_min(1)
+    mean = (steps.values.clamp_min(0) * fired).sum((0, 1, 2)) / count
+    cap = (steps.values.clamp_min(0) * fired).amax((0, 1, 2))
+    return ResponseShape(
+        mode="slate" if slates else "next_item",
+        num_items=num_items,
+        slate_length=steps.items.shape[2],
+        feature_width=widths[0],
+        past_width=widths[1],
+        parents=parents,
+        item_width=config.item_width,
+        sum_width=config.sum_width,
+        hidden=config.hidden,
+        dropout=config.dropout,
+        value_scale=tuple(float(v) if v > 0 else 1.0 for v in mean),
+        value_cap=tuple(float(v) if v > 0 else 1.0 for v in cap),
+    )
+
+
+def step_losses(
+    model: ResponseModel, steps: Steps, past: Tensor, item_log_rate: Tensor, num_negatives: int | None
+) -> Tensor:
+    """Negative log-likelihood a step of: response, tasks given it, log values, leaving. float32 [4].
+
+    In a log without slates the response is a choice over the catalogue: sampled softmax with the sampling
+    probability taken out (Bengio and Senecal 2008), exact where ``num_negatives`` is None.
+    """
+    vectors, biases = model.item_table()
+    states = model.run(vectors, steps.items, steps.responses, steps.values)
+    context = model.context(states, past[:, None].expand(-1, states.shape[1], -1))
+    known, total = steps.known, steps.known.sum().clamp_min(1)
+    before, items = context[:, :-1][known], steps.items[known]  # [n, Z], [n, L]
+    responses, values = steps.responses[known], steps.values[known]
+    shown = (items >= 0).float()
+    scores = model.scores(before, vectors, biases, items)
+    answered = responses.amax(-1)  # [n, L]
+    if model.shape.mode == "slate":
+        logit = scores[..., 0] + model.position_bias[: items.shape[1]]
+        loss = nn.functional.binary_cross_entropy_with_logits(logit, answered, reduction="none")
+        response = (loss * shown).sum() / total
+    else:
+        response = (
+            _choice_loss(model, before, vectors, biases, items[:, 0], item_log_rate, num_negatives) / total
+        )
+    return torch.stack(
+        [
+            response,
+            _funnel_loss(model, scores, responses, answered) / total,
+            _value_loss(model, scores, responses, values) / total,
+            _leave_loss(model, context[:, 1:][known], steps.left[known]) / total,
+        ]
+    )
+
+
+def _choice_loss(
+    model: ResponseModel,
+    context: Tensor,
+    vectors: Tensor,
+    biases: Tensor,
+    chosen: Tensor,
+    item_log_rate: Tensor,
+    num_negatives: int | None,
+) -> Tensor:
+    query = model.query(context).unflatten(-1, (-1, model.shape.item_width))[:, 0]  # [n, W]
+    own = (query * vectors[chosen]).sum(-1) + biases[chosen, 0]
+    if num_negatives is None or num_negatives >= model.shape.num_items:
+        return (torch.logsumexp(query @ vectors[:-1].T + biases[:, 0], -1) - own).sum()
+    drawn = torch.multinomial(item_log_rate.exp(), num_negatives, replacement=True)  # [m]
+    others = query @ vectors[drawn].T + biases[drawn, 0] - item_log_rate[drawn] - np.log(num_negatives)
+    others = others.masked_fill(drawn == chosen[:, None], -torch.inf)
+    return (torch.logsumexp(torch.cat([own[:, None], others], 1), -1) - own).sum()
+
+
+def _funnel_loss(model: ResponseModel, scores: Tensor, responses: Tensor, answered: Tensor) -> Tensor:
+    total = scores.new_zeros(())
+    for task, parent in enumerate(model.shape.parents):
+        reached = answered if parent < 0 else responses[..., parent]
+        loss = nn.functional.binary_cross_entropy_with_logits(
+            scores[..., 1 + task], responses[..., task], reduction="none"
+        )
+        total = total + (loss * reached).sum()
+    return total
+
+
+def _value_loss(model: ResponseModel, scores: Tensor, responses: Tensor, values: Tensor) -> Tensor:
+    """Gamma likelihood with unit shape (an exponential): its mean is fitted, whatever the true distribution."""
+    tasks = len(model.shape.parents)
+    scale = torch.tensor(model.shape.value_scale, device=scores.device)
+    log_mean = scores[..., 1 + tasks :].clamp(-10, 10)
+    told = (responses > 0) & (values > 0)
+    loss = log_mean + values / scale * torch.exp(-log_mean)
+    return 0.1 * (loss * told).sum()
+
+
+def _leave_loss(model: ResponseModel, context: Tensor, left: Tensor) -> Tensor:
+    logit = model.leave(context)[..., 0]
+    return nn.functional.binary_cross_entropy_with_logits(logit, left.float(), reduction="sum")
+
+
+def fit_member(
+    shape: ResponseShape,
+    item_features: Tensor,
+    steps: Steps,
+    past: Tensor,
+    held_back: NDArray[np.bool_],
+    config: SimulatorConfig,
+    seed: int,
+) -> tuple[ResponseModel, FitReport]:
+    """Fit one response model.
+
+    Args:
+        shape: Its sizes.
+        item_features: Fixed features of the catalogue. float32 [N, feature_width].
+        steps: Sessions to learn from, S of them.
+        past: Fixed features of each session's past. float32 [S, past_width].
+        held_back: Sessions kept for the early stop, none of whose users are learned from. bool [S].
+        config: Optimiser settings.
+        seed: Of initial weights, batches and negatives.
+    """
+    torch.manual_seed(seed)
+    dice = np.random.default_rng(seed)
+    model = ResponseModel(shape, item_features)
+    learn, hold = np.flatnonzero(~held_back), torch.from_numpy(np.flatnonzero(held_back))
+    rate = torch.bincount(steps.items[steps.known].flatten().clamp_min(0), minlength=shape.num_items).float()
+    log_rate = torch.log((rate + 1) / (rate + 1).sum())
+    _start_at_rates(model, steps)
+    optimiser = _optimiser(model, config)
+    batches = max(1, -(-len(learn) // config.batch_sessions))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, config.learning_rate, total_steps=config.num_epochs * batches, pct_start=0.1
+    )
+    best, best_loss, best_epoch, epoch = copy.deepcopy(model.state_dict()), float("inf"), 0, 0
+    for epoch in range(config.num_epochs):
+        model.train()
+        dice.shuffle(learn)
+        for chosen in np.array_split(learn, batches):
+            rows = torch.from_numpy(chosen)
+            loss = step_losses(model, steps.rows(rows), past[rows], log_rate, config.num_negatives).sum()
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(model.parameters(), 2.0)
+            optimiser.step()
+            schedule.step()
+        held = float(held_back_losses(model, steps, past, hold, log_rate, config).sum())
+        if held < best_loss:
+            best, best_loss, best_epoch = copy.deepcopy(model.state_dict()), held, epoch
+        elif epoch - best_epoch >= config.patience:
+            break
+    model.load_state_dict(best)
+    model.eval().requires_grad_(False)
+    calibrate(model, steps.rows(hold), past[hold])
+    return model, FitReport(best_loss, best_epoch, epoch + 1)
+
+
+def held_back_losses(
+    model: ResponseModel, steps: Steps, past: Tensor, rows: Tensor, log_rate: Tensor, config: SimulatorConfig
+) -> Tensor:
+    """``step_losses`` on other users, without dropout. float32 [4]."""
+    model.eval()
+    with torch.no_grad():
+        parts = [
+            step_losses(model, steps.rows(r), past[r], log_rate, config.num_negatives)
+            for r in rows.split(1024)
+        ]
+    return torch.stack(parts).mean(0)
+
+
+def _start_at_rates(model: ResponseModel, steps: Steps) -> None:
+    """Set the level so that the untrained model predicts the logged rates."""
+    responses = steps.responses[steps.known]
+    shown = (steps.items[steps.known] >= 0).float()
+    answered = responses.amax(-1)
+
+    def logit(share: Tensor) -> Tensor:
+        return torch.logit(share.clamp(1e-4, 1 - 1e-4))
+
+    with torch.no_grad():
+        model.level.bias.zero_()
+        model.level.bias[0] = logit((answered * shown).sum() / shown.sum().clamp_min(1))
+        for task, parent in enumerate(model.shape.parents):
+            reached = answered if parent < 0 else responses[..., parent]
+            model.level.bias[1 + task] = logit(responses[..., task].sum() / reached.sum().clamp_min(1))
+        left = steps.left[steps.known].float().mean()
+        model.leave.bias.fill_(float(logit(left)))
+
+
+def _optimiser(model: ResponseModel, config: SimulatorConfig) -> torch.optim.Optimizer:
+    tables = [model.item, model.item_bias, model.text_item.weight, model.text_bias.weight]
+    ids = {id(p) for p in tables}
+    rest = [p for p in model.parameters() if id(p) not in ids]
+    groups = [
+        {"params": tables, "weight_decay": config.item_decay},
+        {"params": rest, "weight_decay": config.weight_decay},
+    ]
+    return torch.optim.AdamW(groups, lr=config.learning_rate)
+
+
+@torch.no_grad()
+def calibrate(model: ResponseModel, steps: Steps, past: Tensor) -> None:
+    """Shift each level so that mean predicted chances equal the rates on users not learned from (in place)."""
+    vectors, biases = model.item_table()
+    states = model.run(vectors, steps.items, steps.responses, steps.values)
+    context = model.context(states, past[:, None].expand(-1, states.shape[1], -1))
+    before, items = context[:, :-1][steps.known], steps.items[steps.known]
+    responses, shown = steps.responses[steps.known], items >= 0
+    scores = model.scores(before, vectors, biases, items)
+    answered = responses.amax(-1)
+    if model.shape.mode == "slate":
+        logit = scores[..., 0] + model.position_bias[: items.shape[1]]
+        model.level.bias[0] += _shift(logit[shown], answered[shown])
+    for task, parent in enumerate(model.shape.parents):
+        reached = (answered if parent < 0 else responses[..., parent]) > 0
+        model.level.bias[1 + task] += _shift(scores[..., 1 + task][reached], responses[..., task][reached])
+    after = context[:, 1:][steps.known]
+    model.leave.bias += _shift(model.leave(after)[..., 0], steps.left[steps.known].float())
+
+
+def _shift(logit: Tensor, target: Tensor) -> Tensor:
+    """The shift s at which mean sigmoid(logit + s) equals the mean target; 0 where the rate is 0 or 1."""
+    rate = target.mean() if len(target) else logit.new_zeros(())
+    if len(target) < 50 or rate <= 0 or rate >= 1:
+        return logit.new_zeros(())
+    low, high = logit.new_tensor(-5.0), logit.new_tensor(5.0)
+    for _ in range(40):
+        middle = (low + high) / 2
+        above = torch.sigmoid(logit + middle).mean() > rate
+        low, high = (low, middle) if above else (middle, high)
+    return (low + high) / 2

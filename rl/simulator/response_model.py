@@ -1,0 +1,199 @@
+"""The response model: chance of each task's response at each position, its value, and the chance of leaving.
+
+A state is a bank of linear running sums over the session's steps at several decays, beside the user's past. It sees
+what was shown and ignored as well as what was taken, because both change what comes later.
+"""
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+DECAYS = (0.5, 0.8, 0.95, 1.0)
+
+
+class ResponseShape(BaseModel):
+    """Sizes and settings that rebuild a response model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mode: Literal["slate", "next_item"]  # fitted on slates, or on items acted on
+    num_items: int
+    slate_length: int
+    feature_width: int  # of the fixed item features
+    past_width: int  # of the fixed past features
+    parents: tuple[int, ...]  # [K]
+    item_width: int
+    sum_width: int
+    hidden: int
+    dropout: float
+    value_scale: tuple[float, ...]  # [K] mean logged value of a response
+    value_cap: tuple[float, ...]  # [K] largest logged value
+
+
+class Outlook(NamedTuple):
+    """What the model expects of a slate. Chances are of the task on the item at the position."""
+
+    chances: Tensor  # [..., L, K]
+    values: Tensor  # [..., L, K] expected value of a response
+
+
+class ResponseModel(nn.Module):
+    """One member of the simulator."""
+
+    item_features: Tensor
+
+    def __init__(self, shape: ResponseShape, item_features: Tensor) -> None:
+        super().__init__()
+        self.shape = shape
+        tasks, width = len(shape.parents), shape.item_width
+        self.register_buffer("item_features", item_features)
+        self.text_item = nn.Linear(shape.feature_width, width)
+        self.item = nn.Parameter(0.1 * torch.randn(shape.num_items, width))
+        self.item_bias = nn.Parameter(torch.zeros(shape.num_items, 1 + 2 * tasks))
+        self.text_bias = nn.Linear(shape.feature_width, 1 + 2 * tasks)
+        nn.init.zeros_(self.text_bias.weight)
+        nn.init.zeros_(self.text_bias.bias)
+        self.position_bias = nn.Parameter(torch.zeros(shape.slate_length))
+        self.accumulate = nn.Linear(self.step_width, shape.sum_width)
+        self.past = nn.Linear(shape.past_width, width)
+        known = shape.sum_width * len(DECAYS) + width
+        self.trunk = nn.Sequential(nn.Linear(known, shape.hidden), nn.ReLU())
+        self.dropout = nn.Dropout(shape.dropout)
+        self.level = nn.Linear(known + shape.hidden, 1 + 2 * tasks)
+        self.query = nn.Linear(known + shape.hidden, (1 + 2 * tasks) * width)
+        nn.init.normal_(self.query.weight, 0.0, 0.02)
+        self.leave = nn.Linear(known + shape.hidden, 1)
+        nn.init.constant_(self.leave.bias, -2.5)
+
+    @property
+    def step_width(self) -> int:
+        """Width of one step's features, see ``step_features``."""
+        tasks, width = len(self.shape.parents), self.shape.item_width
+        return tasks * width + 2 * width + 2 * tasks + 2
+
+    @property
+    def state_width(self) -> int:
+        """Width of the running sums."""
+        return self.shape.sum_width * len(DECAYS)
+
+    def item_table(self) -> tuple[Tensor, Tensor]:
+        """Vectors [N + 1, W], the last row zero for empty places, and biases [N, 1 + 2K]."""
+        vectors = self.text_item(self.item_features) + self.item
+        return torch.cat([vectors, torch.zeros_like(vectors[:1])]), self.text_bias(
+            self.item_features
+        ) + self.item_bias
+
+    def step_features(self, vectors: Tensor, items: Tensor, responses: Tensor, values: Tensor) -> Tensor:
+        """What a step leaves behind: items taken by task, items shown, the first, counts and values. [..., F]."""
+        shown = vectors[items]  # [..., L, W]
+        if self.shape.mode == "next_item":  # the log shows no slates, so neither may the simulator
+            shown_mean, first = torch.zeros_like(shown[..., 0, :]), torch.zeros_like(shown[..., 0, :])
+        else:
+            shown_mean, first = shown.mean(-2), shown[..., 0, :]
+        taken = (responses[..., None] * shown[..., None, :]).sum(-3).flatten(-2)  # [..., K * W]
+        counts = responses.sum(-2)  # [..., K]
+        scale = torch.tensor(self.shape.value_scale, device=counts.device)
+        worth = torch.log1p(values.clamp_min(0).sum(-2) / scale)
+        answered = (counts.sum(-1, keepdim=True) > 0).float()
+        ignored = (1 - answered) if self.shape.mode == "slate" else torch.zeros_like(answered)
+        return torch.cat([taken, shown_mean, first, counts, worth, answered, ignored], -1)
+
+    def _decays(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        decays = torch.tensor(DECAYS, device=like.device)
+        return decays, torch.where(decays < 1, 1 - decays, torch.full_like(decays, 0.05))
+
+    def run(self, vectors: Tensor, items: Tensor, responses: Tensor, values: Tensor) -> Tensor:
+        """States before every step and after the last. float32 [S, T + 1, R * C]."""
+        added = self.accumulate(self.step_features(vectors, items, responses, values))  # [S, T, C]
+        decays, scale = self._decays(added)
+        length = added.shape[1]
+        age = torch.arange(length, device=added.device)[:, None] - torch.arange(length, device=added.device)
+        kernel = torch.where(
+            age >= 0, decays[:, None, None] ** age.clamp_min(0), torch.zeros(())
+        )  # [R, T, T]
+        sums = torch.einsum("rts,bsc->btrc", kernel * scale[:, None, None], added).flatten(2)
+        return torch.cat([torch.zeros_like(sums[:, :1]), sums], 1)
+
+    def start(self, count: int) -> Tensor:
+        """The state of sessions that begin. float32 [B, R * C]."""
+        return self.level.weight.new_zeros(count, self.state_width)
+
+    def advance(
+        self, state: Tensor, vectors: Tensor, items: Tensor, responses: Tensor, values: Tensor
+    ) -> Tensor:
+        """The state after one more step. float32 [B, R * C]."""
+        added = self.accumulate(self.step_features(vectors, items, responses, values))  # [B, C]
+        decays, scale = self._decays(added)
+        sums = state.unflatten(-1, (len(DECAYS), -1))
+        return (sums * decays[:, None] + added[:, None] * scale[:, None]).flatten(1)
+
+    def context(self, state: Tensor, past: Tensor) -> Tensor:
+        """State and past, read. float32 [..., Z]."""
+        known = torch.cat([state, torch.tanh(self.past(past))], -1)
+        read: Tensor = self.dropout(torch.cat([self.trunk(known), known], -1))
+        return read
+
+    def scores(self, context: Tensor, vectors: Tensor, biases: Tensor, items: Tensor) -> Tensor:
+        """Logits of response, tasks given response, and log values, without position. [..., L, 1 + 2K]."""
+        heads = 1 + 2 * len(self.shape.parents)
+        queries = self.query(context).unflatten(-1, (heads, self.shape.item_width))  # [..., heads, W]
+        match = vectors[items] @ queries.transpose(-1, -2)  # [..., L, heads]
+        level = self.level(context)
+        if self.shape.mode == "next_item":  # a choice over the catalogue knows no level
+            level = torch.cat([torch.zeros_like(level[..., :1]), level[..., 1:]], -1)
+        scored: Tensor = match + biases[items] + level[..., None, :]
+        return scored
+
+    def all_response_scores(self, context: Tensor, vectors: Tensor, biases: Tensor) -> Tensor:
+        """Response logits of the whole catalogue, without position and level. float32 [..., N]."""
+        query = self.query(context).unflatten(-1, (-1, self.shape.item_width))[..., 0, :]
+        return query @ vectors[:-1].T + biases[:, 0]
+
+    def log_response(self, scores: Tensor, catalogue: Tensor | None) -> Tensor:
+        """Log chance that the item at each position gets any response. ``scores`` [..., L, heads]."""
+        root = scores[..., 0]
+        if catalogue is None:
+            return nn.functional.logsigmoid(root + self.position_bias[: root.shape[-1]])
+        return root - torch.logsumexp(catalogue, -1, keepdim=True)
+
+    def outlook(self, context: Tensor, vectors: Tensor, biases: Tensor, items: Tensor) -> Outlook:
+        """What to expect of slates ``items`` [..., L]."""
+        scores = self.scores(context, vectors, biases, items)
+        catalogue = None
+        if self.shape.mode == "next_item":
+            catalogue = self.all_response_scores(context, vectors, biases)
+        response = self.log_response(scores, catalogue).exp()
+        return self.expect(scores, response)
+
+    def expect(self, scores: Tensor, response: Tensor) -> Outlook:
+        """Chances along the funnel and expected values, from logits and the chance of any response [..., L]."""
+        tasks = len(self.shape.parents)
+        given = torch.sigmoid(scores[..., 1 : 1 + tasks])
+        chances: list[Tensor] = []
+        for task, parent in enumerate(self.shape.parents):
+            chances.append(given[..., task] * (response if parent < 0 else chances[parent]))
+        scale = torch.tensor(self.shape.value_scale, device=scores.device)
+        cap = torch.tensor(self.shape.value_cap, device=scores.device)
+        values = torch.minimum(torch.exp(scores[..., 1 + tasks :].clamp(-10, 10)) * scale, cap)
+        return Outlook(torch.stack(chances, -1), values)
+
+
+def fixed_features(
+    embeddings: NDArray[np.float32], width: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean [D] and projection [D, W] onto the leading directions, scaled to unit variance each.
+
+    Text embeddings are wide and their catalogues small; a few directions carry what the model can use.
+    """
+    mean = embeddings.mean(0)
+    centred = embeddings - mean
+    _, spread, directions = np.linalg.svd(centred[:20_000].astype(np.float64), full_matrices=False)
+    keep = min(width, int((spread > 1e-6 * max(spread[0], 1e-12)).sum()) or 1)
+    deviation = spread[:keep] / max(np.sqrt(min(len(embeddings), 20_000)), 1)
+    projection = np.zeros((embeddings.shape[1], width))
+    projection[:, :keep] = directions[:keep].T / np.maximum(deviation, 1e-6)
+    return mean.astype(np.float32), projection.astype(np.float32)

@@ -1,0 +1,271 @@
+"""Playing sessions in the fitted ensemble: B at once, on tensors."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rl.simulator.response_model import ResponseModel
+from rl.tasks import Tasks
+
+Observation = dict[str, Tensor]
+SUMMARY_WIDTH = 8  # leading directions of the item features in the critic's summary
+SUMMARY_DECAYS = (0.5, 0.8, 0.95, 1.0)
+
+
+class StepResult(NamedTuple):
+    """What a step of B sessions brought."""
+
+    rewards: Tensor  # float32 [B, L, K], expected and signed, disagreement taken off
+    ended: Tensor  # bool [B]
+    finished: dict[str, Tensor]  # returns [E, K], lengths [E], task_weights [E, K] of sessions that ended
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Fitted members, and what all of them need to start a session."""
+
+    members: tuple[ResponseModel, ...]
+    tasks: Tasks
+    past_mean: Tensor  # [D]
+    past_projection: Tensor  # [D, past_width]
+    max_steps: int
+    pessimism: float
+
+    @property
+    def slate_length(self) -> int:
+        """Positions the members know, L."""
+        return self.members[0].shape.slate_length
+
+    def past_features(self, past: Tensor) -> Tensor:
+        """Fixed features of past embeddings. float32 [B, past_width]."""
+        return (past - self.past_mean) @ self.past_projection
+
+
+class Sessions:
+    """B sessions under way in an ensemble. Each follows one member; all members say what they expect."""
+
+    def __init__(self, ensemble: Ensemble, past: Tensor, generator: torch.Generator) -> None:
+        self.ensemble = ensemble
+        self.generator = generator
+        self.past = ensemble.past_features(past)
+        count = len(past)
+        self.states = [member.start(count) for member in ensemble.members]
+        self.tables = [member.item_table() for member in ensemble.members]
+        self.member = torch.randint(len(ensemble.members), (count,), generator=generator)
+
+    def restart(self, rows: Tensor, past: Tensor) -> None:
+        """Begin new sessions at these rows."""
+        self.past[rows] = self.ensemble.past_features(past)
+        for state in self.states:
+            state[rows] = 0.0
+        self.member[rows] = torch.randint(len(self.states), (len(rows),), generator=self.generator)
+
+    def contexts(self) -> list[Tensor]:
+        """Each member's reading of each session. M tensors [B, Z]."""
+        pairs = zip(self.ensemble.members, self.states, strict=True)
+        return [member.context(state, self.past) for member, state in pairs]
+
+    @torch.no_grad()
+    def expected_rewards(self, slates: Tensor) -> tuple[Tensor, Tensor]:
+        """Expected rewards by member and position, signed, and chances. float32 [M, B, L, K] twice."""
+        rewards, chances = [], []
+        paid = torch.from_numpy(self.ensemble.tasks.pays_value)
+        sign = torch.from_numpy(self.ensemble.tasks.signs)
+        for member, context, (vectors, biases) in zip(
+            self.ensemble.members, self.contexts(), self.tables, strict=True
+        ):
+            outlook = member.outlook(context, vectors, biases, slates)
+            rewards.append(outlook.chances * torch.where(paid, outlook.values, torch.ones(())) * sign)
+            chances.append(outlook.chances)
+        return torch.stack(rewards), torch.stack(chances)
+
+    @torch.no_grad()
+    def answer(self, slates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Show slates and move on.
+
+        Args:
+            slates: int64 [B, L].
+
+        Returns:
+            Pessimistic expected rewards [B, L, K], sampled responses [B, L, K], and who left, bool [B].
+        """
+        rewards, chances = self.expected_rewards(slates)
+        mean = rewards.mean(0)
+        if self.ensemble.pessimism > 0 and len(self.states) > 1:
+            mean = mean - self.ensemble.pessimism * rewards.std(0)
+            sign = torch.from_numpy(self.ensemble.tasks.signs)
+            mean = torch.where(sign > 0, mean.clamp_min(0), mean)
+        own = chances[self.member, torch.arange(len(slates))]  # [B, L, K]
+        responses = self._sample(own)
+        left = torch.zeros(len(slates), dtype=torch.bool)
+        draw = torch.rand(len(slates), generator=self.generator)
+        for index, member in enumerate(self.ensemble.members):
+            vectors, _ = self.tables[index]
+            scale = torch.tensor(member.shape.value_scale)
+            paid = torch.from_numpy(self.ensemble.tasks.pays_value)
+            values = responses * torch.where(paid, scale, torch.zeros(()))
+            state = member.advance(self.states[index], vectors, slates, responses, values)
+            self.states[index] = state
+            mine = self.member == index
+            chance = torch.sigmoid(member.leave(member.context(state, self.past))[:, 0])
+            left |= mine & (draw < chance)
+        return mean, responses, left
+
+    def _sample(self, chances: Tensor) -> Tensor:
+        """Responses drawn along the funnel from joint chances [B, L, K]."""
+        parents = self.ensemble.tasks.parents
+        draw = torch.rand(chances.shape, generator=self.generator)
+        if self.ensemble.members[0].shape.mode == "next_item":  # at most one item is taken
+            draw[..., 0] = _exclusive(chances[..., 0], draw[:, 0, 0])
+        out: list[Tensor] = []
+        for task, parent in enumerate(parents):
+            if parent < 0:
+                out.append((draw[..., task] < chances[..., task]).float())
+            else:
+                given = chances[..., task] / chances[..., parent].clamp_min(1e-9)
+                out.append(out[parent] * (draw[..., task] < given).float())
+        return torch.stack(out, -1)
+
+
+def _exclusive(chances: Tensor, draw: Tensor) -> Tensor:
+    """Draws [B, L] of which at most one lies below its chance: position l where ``draw`` falls into its share."""
+    upper = chances.cumsum(-1)
+    hit = (draw[:, None] < upper) & (draw[:, None] >= upper - chances)
+    return torch.where(hit, torch.zeros(()), torch.ones(()))
+
+
+class Trace:
+    """What the policy and its critic know of B sessions: history, and a fixed summary of all that was shown."""
+
+    def __init__(self, past: Tensor, features: Tensor, num_tasks: int, history_length: int) -> None:
+        self.past = past.clone()
+        width = min(SUMMARY_WIDTH, features.shape[1])
+        self.features = torch.cat([features[:, :width], torch.zeros(1, width)])  # last row: empty place
+        self.length = history_length
+        count = len(past)
+        self.items = torch.full((count, history_length), -1)
+        self.tasks = torch.full((count, history_length), -1)
+        self.sums = torch.zeros(count, len(SUMMARY_DECAYS), 2 * width + num_tasks + 2)
+        self.steps = torch.zeros(count, dtype=torch.int64)
+
+    def restart(self, rows: Tensor, past: Tensor) -> None:
+        """Forget the sessions at these rows."""
+        self.past[rows] = past
+        self.items[rows] = -1
+        self.tasks[rows] = -1
+        self.sums[rows] = 0.0
+        self.steps[rows] = 0
+
+    def add(self, slates: Tensor, responses: Tensor) -> None:
+        """Note a step: slates [B, L] and responses [B, L, K]."""
+        num_tasks = responses.shape[-1]
+        fired = (responses > 0).flatten(1)  # [B, L * K], by position, then task
+        items = slates[..., None].expand_as(responses).flatten(1)
+        tasks = torch.arange(num_tasks).expand_as(responses).flatten(1)
+        keep = torch.cat([self.items >= 0, fired], 1)
+        order = torch.argsort(keep.to(torch.int8), dim=1, stable=True)[:, -self.length :]
+        kept = keep.gather(1, order)
+        self.items = torch.where(kept, torch.cat([self.items, items], 1).gather(1, order), -1)
+        self.tasks = torch.where(kept, torch.cat([self.tasks, tasks], 1).gather(1, order), -1)
+        shown = self.features[slates]  # [B, L, P]
+        taken = (shown * responses.amax(-1, keepdim=True)).sum(1)
+        counts = responses.sum(1)
+        none = (counts.sum(-1, keepdim=True) == 0).float()
+        step = torch.cat([shown.mean(1), taken, counts, none, torch.ones_like(none)], -1)
+        decays = torch.tensor(SUMMARY_DECAYS)
+        scale = torch.where(decays < 1, 1 - decays, torch.full_like(decays, 0.05))
+        self.sums = self.sums * decays[:, None] + step[:, None] * scale[:, None]
+        self.steps += 1
+
+    def observe(self, task_weights: Tensor) -> Observation:
+        """Copies of what is known now."""
+        return {
+            "past": self.past.clone(),
+            "history_items": self.items.clone(),
+            "history_tasks": self.tasks.clone(),
+            "summary": self.sums.flatten(1),
+            "task_weights": task_weights.clone(),
+        }
+
+
+def draw_task_weights(
+    tasks: Tasks, count: int, concentration: float | None, dice: np.random.Generator
+) -> NDArray[np.float32]:
+    """Task weights of sessions: the configured ones for half, Dirichlet draws around them for the others. [B, K]."""
+    weights = np.tile(tasks.weights, (count, 1))
+    if concentration is not None and len(tasks) > 1:
+        spread = dice.dirichlet(np.maximum(tasks.weights, 0.02) * concentration * len(tasks), count)
+        some = dice.random(count) < 0.5
+        weights[some] = spread[some]
+    return weights.astype(np.float32)
+
+
+class Simulation:
+    """B sessions at once with same-step restart: what the RLlib runner steps."""
+
+    def __init__(
+        self,
+        ensemble: Ensemble,
+        pasts: Tensor,
+        num_sessions: int,
+        slate_length: int,
+        history_length: int,
+        weight_concentration: float | None,
+        seed: int,
+    ) -> None:
+        self.ensemble = ensemble
+        self.pasts = pasts  # [S, D] of logged sessions; new ones start from a random one of them
+        self.num_sessions = num_sessions
+        self.slate_length = slate_length
+        self.num_tasks = len(ensemble.tasks)
+        self.num_items = ensemble.members[0].shape.num_items
+        self.history_length = history_length
+        self.concentration = weight_concentration
+        self.generator = torch.Generator().manual_seed(seed)
+        self.dice = np.random.default_rng(seed)
+        self.reset()
+
+    def _draw_pasts(self, count: int) -> Tensor:
+        return self.pasts[torch.randint(len(self.pasts), (count,), generator=self.generator)]
+
+    def _draw_weights(self, count: int) -> Tensor:
+        return torch.from_numpy(draw_task_weights(self.ensemble.tasks, count, self.concentration, self.dice))
+
+    def reset(self) -> Observation:
+        """Begin all sessions anew."""
+        past = self._draw_pasts(self.num_sessions)
+        self.sessions = Sessions(self.ensemble, past, self.generator)
+        features = self.ensemble.members[0].item_features
+        self.trace = Trace(past, features, self.num_tasks, self.history_length)
+        self.task_weights = self._draw_weights(self.num_sessions)
+        self.returns = torch.zeros(self.num_sessions, self.num_tasks)
+        return self.observe()
+
+    def observe(self) -> Observation:
+        """What policy and critic see now."""
+        return self.trace.observe(self.task_weights)
+
+    @torch.no_grad()
+    def step(self, slates: Tensor) -> StepResult:
+        """Show slates [B, L]; sessions that end begin anew at once."""
+        rewards, responses, left = self.sessions.answer(slates)
+        self.trace.add(slates, responses)
+        self.returns += rewards.sum(1)
+        ended = left | (self.trace.steps >= self.ensemble.max_steps)
+        rows = ended.nonzero()[:, 0]
+        finished = {
+            "returns": self.returns[rows].clone(),
+            "lengths": self.trace.steps[rows].clone(),
+            "task_weights": self.task_weights[rows].clone(),
+        }
+        if len(rows):
+            past = self._draw_pasts(len(rows))
+            self.sessions.restart(rows, past)
+            self.trace.restart(rows, past)
+            self.task_weights[rows] = self._draw_weights(len(rows))
+            self.returns[rows] = 0.0
+        return StepResult(rewards, ended, finished)
