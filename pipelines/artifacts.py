@@ -125,12 +125,13 @@ class Folder:
             raise ArtifactError(f"{self.join(name)}: expected readable Parquet, {error}.") from error
         return pa.concat_tables(tables)
 
-    def write_table(self, name: str, table: pa.Table) -> None:
-        """Write a Parquet file atomically, zstd level 1."""
+    def write_table(self, name: str, table: pa.Table, compression: str = "zstd") -> None:
+        """Write a Parquet file atomically; zstd at level 1."""
         target = self.join(name)
         self.filesystem.create_dir(target.rsplit("/", 1)[0], recursive=True)
         with self.filesystem.open_output_stream(target + ".tmp") as stream:
-            pq.write_table(table, stream, compression="zstd", compression_level=1)
+            level = 1 if compression == "zstd" else None
+            pq.write_table(table, stream, compression=compression, compression_level=level)
         self.filesystem.move(target + ".tmp", target)
 
     def sha256(self, name: str) -> str:
