@@ -41,6 +41,9 @@ def position_advantages(
     What a position's item did not earn is taken out where the state predicts it: the surplus of every other
     position's immediate reward over its expectation. What comes later stays with all positions.
 
+    Less noise, but a bias where items of a slate compete for the same response: a position then does not
+    answer for what its item took from the others.
+
     Args:
         advantages: The slate's, per task. float32 [M, K].
         rewards: Immediate reward of each position. float32 [M, L, K].

@@ -10,7 +10,12 @@ class CloneConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    num_epochs: int = Field(12, ge=1, description="Passes over the log's states.")
+    num_epochs: int = Field(12, ge=1, description="Passes over the log's targets; the best on validation is kept.")
+    batch_size: int = Field(512, ge=1, description="Targets a step of the optimiser.")
+    max_targets: int = Field(200_000, ge=1, description="Targets a pass at most.")
+    learning_rate: float = Field(3e-3, gt=0, description="Peak of the one-cycle schedule.")
+    weight_decay: float = Field(0.1, ge=0, description="AdamW weight decay; small logs overfit fast.")
+    weight_concentration: float = Field(2.0, gt=0, description="How close drawn task weights stay to the configured.")
 
 
 class PPOSettings(BaseModel):
@@ -34,8 +39,9 @@ class PPOSettings(BaseModel):
     )
     gae_decay: float = Field(0.95, ge=0, le=1, description="Lambda: 1 trusts returns, 0 the critic.")
     clip_range: float = Field(0.2, gt=0, lt=1, description="Trusted change of a position's probability.")
-    credit: Literal["position", "slate"] = Field(
-        "position", description="A position answers for its own item's rewards, or for the whole slate's."
+    credit: Literal["slate", "position"] = Field(
+        "slate",
+        description="A position answers for the slate's rewards, or its own: where items do not compete.",
     )
     normalise_tasks: bool = Field(
         False,

@@ -19,9 +19,9 @@ LoadItemEmbeddings = Callable[[], Tensor]
 class SlateModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI):  # type: ignore[misc]
     """Samplers hold the actor alone; learners also the critic and the clone that the KL price refers to.
 
-    ``model_config`` holds ``shape`` (PolicyShape), ``load_item_embeddings`` (a callable that returns float32
-    [N, D]), ``summary_width`` (F), ``critic_width``, ``popart_rate`` and ``kl_price`` (at the start). The item
-    table is no part of the state: neither weight syncs nor checkpoints carry it.
+    ``model_config`` holds ``shape`` (PolicyShape), ``load_item_embeddings`` (returns float32 [N, D]),
+    ``summary_width`` (F), ``critic_width``, ``popart_rate`` and ``kl_price``. The item table is no part of
+    the state: neither weight syncs nor checkpoints carry it.
     """
 
     def setup(self) -> None:

@@ -1,5 +1,6 @@
 """PPO on RLlib with a simulation whose best policy is known."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,15 @@ def sampled_return(result):
     return result["env_runners"]["episode_return_mean"]
 
 
+def sampler_seeds(algorithm):
+    """Seeds of the remote simulations that run, in order of their samplers."""
+    seeds = algorithm.env_runner_group.foreach_env_runner(
+        lambda runner: (runner.worker_index, runner._simulation.seed if runner._simulation else None),
+        local_env_runner=False,
+    )
+    return [seed for _, seed in sorted(seeds) if seed is not None]
+
+
 def observation():
     simulation = ShopOfEight(16, seed=1)
     return simulation.reset()
@@ -113,16 +123,13 @@ def test_remote_samplers_follow_the_remote_learner(build):
     sampled = algorithm.env_runner_group.foreach_env_runner(
         lambda runner: runner.module.actor.state_dict(), local_env_runner=False
     )
-    seeds = algorithm.env_runner_group.foreach_env_runner(
-        lambda runner: runner._simulation.seed, local_env_runner=False
-    )
     assert result["env_runners"]["num_env_steps_sampled_lifetime"] == 2 * 2 * 64 * 8
     assert len(sampled) == 2
     for state in sampled:
         assert state.keys() == learned.keys()
         for name, values in state.items():
             assert torch.equal(values, learned[name]), name
-    assert len(set(seeds)) == 2
+    assert len(set(sampler_seeds(algorithm))) == 2
 
 
 def test_checkpoint_restores_and_goes_on(build, tmp_path):
@@ -182,6 +189,25 @@ def test_actor_rests_when_a_round_went_too_far(build):
     assert learner["actor_stopped"] == 1.0
     step = max(float((moved[name] - before[name]).abs().max()) for name in moved)
     assert step <= 1.01 * 3e-3
+
+
+def test_restarted_sampler_does_not_replay_its_sessions(build):
+    algorithm = build(num_env_runners=2)
+    algorithm.train()
+    before = sampler_seeds(algorithm)
+
+    algorithm.env_runner_group.foreach_env_runner(
+        lambda runner: os._exit(1) if runner.worker_index == 1 else None, local_env_runner=False
+    )
+    for _ in range(20):  # rounds go on with the survivor until the other is back
+        algorithm.train()
+        after = sampler_seeds(algorithm)
+        if len(after) == 2:
+            break
+
+    assert len(before) == len(after) == 2
+    assert after[1] == before[1]
+    assert after[0] not in before
 
 
 def test_sessions_that_learners_cannot_share(build):
