@@ -1,0 +1,107 @@
+"""Plots of the report as inline SVG. Colours are CSS variables of the page, so that light and dark both work."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+Points = Sequence[tuple[float, float]]
+NUM_COLOURS = 5  # --series-0 to --series-4 of the page
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Linear map from data to pixels."""
+
+    low: float
+    high: float
+    start: float  # px
+    end: float  # px
+
+    def __call__(self, value: float) -> float:
+        """Pixel of a value."""
+        return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
+
+
+def build_scale(values: Sequence[float], start: float, end: float) -> Scale:
+    """A scale that holds all values with a little room, even where they are all equal."""
+    low, high = min(values), max(values)
+    room = 0.05 * (high - low) or 0.5 * abs(high) or 0.5
+    return Scale(low - room, high + room, start, end)
+
+
+def whisker(mean: float, low: float | None, high: float | None, values: Sequence[float], label: str) -> str:
+    """One row of an interval plot: a line from low to high with a dot at the mean.
+
+    Args:
+        mean: The estimate.
+        low: Lower bound, or None.
+        high: Upper bound, or None.
+        values: All bounds and means of the plot, so that its rows share one axis.
+        label: Read out in place of the picture.
+    """
+    scale = build_scale([*values, 0.0], 4, 216)
+    parts = [f'<line class="axis" x1="{scale(0):.1f}" x2="{scale(0):.1f}" y1="0" y2="24"/>']
+    if low is not None and high is not None:
+        a, b = scale(low), scale(high)
+        parts.append(f'<line class="whisker" x1="{a:.1f}" x2="{b:.1f}" y1="12" y2="12"/>')
+        parts += [f'<line class="whisker" x1="{x:.1f}" x2="{x:.1f}" y1="7" y2="17"/>' for x in (a, b)]
+    parts.append(f'<circle class="dot" cx="{scale(mean):.1f}" cy="12" r="4"/>')
+    return (
+        f'<svg class="row" viewBox="0 0 220 24" width="220" height="24" role="img" aria-label="{escape(label)}">'
+        f"{''.join(parts)}</svg>"
+    )
+
+
+def line_chart(series: Mapping[str, Points], x_label: str, y_label: str, diagonal: bool = False) -> str:
+    """Lines with axes, end values of the axes, and a legend. Series without a point are left out.
+
+    Args:
+        series: Points (x, y) by name, x ascending.
+        x_label: Under the chart.
+        y_label: Above the chart.
+        diagonal: Draw x = y on one common scale, with a dot at each point.
+    """
+    series = {name: points for name, points in series.items() if points}
+    if not series:
+        return ""
+    xs = [x for points in series.values() for x, _ in points]
+    ys = [y for points in series.values() for _, y in points]
+    across = build_scale([0.0, *xs, *ys] if diagonal else xs, 52, 470)
+    up = build_scale([0.0, *xs, *ys] if diagonal else ys, 200, 24)
+    parts = [
+        '<line class="axis" x1="52" x2="470" y1="200" y2="200"/><line class="axis" x1="52" x2="52" y1="24" y2="200"/>',
+        _text(52, 14, y_label, "start"),
+        _text(261, 232, x_label, "middle"),
+        _text(across(min(xs)), 216, f"{min(xs):.3g}", "middle"),
+        _text(across(max(xs)), 216, f"{max(xs):.3g}", "middle"),
+        _text(47, up(min(ys)) + 4, f"{min(ys):.3g}", "end"),
+        _text(47, up(max(ys)) + 4, f"{max(ys):.3g}", "end"),
+    ]
+    if diagonal:
+        low, high = across.low, across.high
+        ends = f'x1="{across(low):.1f}" x2="{across(high):.1f}" y1="{up(low):.1f}" y2="{up(high):.1f}"'
+        parts.append(f'<line class="diagonal" {ends}/>')
+    for number, points in enumerate(series.values()):
+        colour = f"stroke:var(--series-{number % NUM_COLOURS})"
+        path = " ".join(f"{across(x):.1f},{up(y):.1f}" for x, y in points)
+        parts.append(f'<polyline class="line" style="{colour}" points="{path}"/>')
+        if diagonal:
+            fill = f"fill:var(--series-{number % NUM_COLOURS})"
+            parts += [
+                f'<circle style="{fill}" cx="{across(x):.1f}" cy="{up(y):.1f}" r="3"/>' for x, y in points
+            ]
+    label = escape(f"{y_label} by {x_label}: {', '.join(series)}")
+    chart = f'<svg class="chart" viewBox="0 0 480 240" role="img" aria-label="{label}">{"".join(parts)}</svg>'
+    return f"<figure>{chart}<figcaption>{_legend(list(series))}</figcaption></figure>"
+
+
+def _legend(names: Sequence[str]) -> str:
+    return " ".join(
+        f'<span class="key"><span class="swatch" style="background:var(--series-{number % NUM_COLOURS})"></span>'
+        f"{escape(name)}</span>"
+        for number, name in enumerate(names)
+    )
+
+
+def _text(x: float, y: float, text: str, anchor: str) -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'

@@ -1,0 +1,158 @@
+"""Which states are judged, and what a rank earns."""
+
+import numpy as np
+import pytest
+
+from encoders.state import session_history
+from rl.evaluation.intervals import Bootstrap
+from rl.evaluation.ranking import (
+    coverage_and_gini,
+    expected_gains,
+    ndcg_margin,
+    ranking_states,
+    ranking_table,
+    score_ranking,
+)
+from tests.unit.rl.evaluation_logs import TASKS, session_log
+
+VIEW, PURCHASE, RETURN = 0, 1, 2
+
+
+def test_each_item_of_a_test_session_is_asked_for_once_before_its_first_behaviour():
+    log = session_log(
+        [[(0, VIEW), (1, VIEW)], [(3, VIEW), (4, VIEW), (3, PURCHASE), (4, VIEW), (5, VIEW)]], splits=[0, 2]
+    )
+
+    judged = ranking_states(log, num_tasks=3, history_length=3, max_states=100)
+
+    assert judged.targets.tolist() == [3, 4, 5]
+    assert judged.labels.tolist() == [[True, True, False], [True, False, False], [True, False, False]]
+    assert judged.sessions.tolist() == [1, 1, 1]
+    assert judged.states.history_items.tolist() == [[-1, -1, -1], [-1, -1, 3], [4, 3, 4]]
+    assert judged.states.history_tasks.tolist() == [[-1, -1, -1], [-1, -1, VIEW], [VIEW, PURCHASE, VIEW]]
+    np.testing.assert_array_equal(judged.states.past, np.repeat(log.past[1:2], 3, axis=0))
+
+
+def test_judged_states_match_a_walk_through_random_sessions():
+    rng = np.random.default_rng(0)
+    sessions = [
+        [(int(rng.integers(6)), int(rng.integers(3))) for _ in range(rng.integers(0, 9))] for _ in range(40)
+    ]
+    splits = sorted(rng.integers(0, 3, size=40).tolist())
+    log = session_log(sessions, splits)
+    expected = []
+    for s, session in enumerate(sessions):
+        for t, (item, _) in enumerate(session):
+            if splits[s] == 2 and item not in [i for i, _ in session[:t]]:
+                tasks = {k for i, k in session[t:] if i == item}
+                history = session_history([i for i, _ in session[:t]], [k for _, k in session[:t]], 4)
+                expected.append((s, item, sorted(tasks), history[0].tolist(), history[1].tolist()))
+
+    judged = ranking_states(log, 3, 4, max_states=10_000)
+
+    got = [
+        (
+            int(judged.sessions[b]),
+            int(judged.targets[b]),
+            np.flatnonzero(judged.labels[b]).tolist(),
+            judged.states.history_items[b].tolist(),
+            judged.states.history_tasks[b].tolist(),
+        )
+        for b in range(len(judged))
+    ]
+    assert len(expected) > 20
+    assert got == expected
+    assert ranking_states(log, 3, 4, max_states=7).targets.tolist() == [row[1] for row in expected[:7]]
+
+
+def test_log_without_test_sessions_gives_no_states():
+    judged = ranking_states(session_log([[(0, VIEW)]], [0]), 3, 4, 10)
+
+    assert len(judged) == 0
+    scores = score_ranking(judged, lambda part: np.zeros((len(part), 5)), 5, 3, 1000)
+    assert ranking_table({"p": scores}, judged, TASKS.names, 3, Bootstrap()) == {
+        "view": [],
+        "purchase": [],
+        "return": [],
+    }
+
+
+def test_gains_of_a_rank_are_those_of_the_textbook():
+    gains = expected_gains(better=np.array([0, 2, 9, 10]), tied=np.zeros(4, np.int64), k=10)
+
+    np.testing.assert_allclose(gains["hit"], [1, 1, 1, 0])
+    np.testing.assert_allclose(gains["mrr"], [1, 1 / 3, 0.1, 0])
+    np.testing.assert_allclose(gains["ndcg"], [1, 0.5, 1 / np.log2(11), 0])
+
+
+def test_tied_scores_earn_what_random_order_earns():
+    better, tied, k = 3, 4, 5
+    ranks = np.arange(better + 1, better + tied + 2)
+
+    gains = expected_gains(np.array([better]), np.array([tied]), k)
+
+    assert gains["hit"][0] == pytest.approx(np.mean(ranks <= k))
+    assert gains["mrr"][0] == pytest.approx(np.mean(np.where(ranks <= k, 1 / ranks, 0)))
+    assert gains["ndcg"][0] == pytest.approx(np.mean(np.where(ranks <= k, 1 / np.log2(ranks + 1), 0)))
+
+
+def test_constant_scores_hit_k_in_n_and_batches_do_not_matter():
+    log = session_log([[(i, VIEW)] for i in range(20)], [2] * 20)
+    judged = ranking_states(log, 3, 4, 100)
+
+    for batch_scores in (20, 60, 10_000):
+        scores = score_ranking(judged, lambda part: np.zeros((len(part), 20)), 20, 5, batch_scores)
+        np.testing.assert_allclose(scores.gains["hit"], 5 / 20)
+
+
+def test_items_of_the_session_stand_back():
+    judged = ranking_states(session_log([[(0, VIEW), (1, VIEW)]], [2]), 3, 4, 100)
+    order = np.array([3.0, 2.0, 1.0, 0.0], dtype=np.float32)
+
+    scores = score_ranking(judged, lambda part: np.tile(order, (len(part), 1)), 4, 1, 1000)
+
+    assert scores.gains["hit"].tolist() == [1, 1]
+    assert scores.exposure.tolist() == [1, 1, 0, 0]
+    assert order.tolist() == [3, 2, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"), [(np.zeros((1, 3)), "expected shape"), (np.full((1, 4), np.nan), "NaN")]
+)
+def test_wrong_scores_are_refused_by_name(scores, message):
+    judged = ranking_states(session_log([[(0, VIEW)]], [2]), 3, 4, 100)
+
+    with pytest.raises(ValueError, match=f"scores of clone: .*{message}"):
+        score_ranking(judged, lambda part: scores, 4, 1, 1000, "clone")
+
+
+def test_ranking_table_reports_each_task_over_its_own_states():
+    log = session_log([[(0, VIEW), (1, PURCHASE)], [(1, PURCHASE)]], [2, 2])
+    judged = ranking_states(log, 3, 4, 100)
+    best = score_ranking(judged, lambda part: np.tile([0.0, 1, 0.5, 0.2], (len(part), 1)), 4, 1, 1000)
+
+    table = ranking_table({"best": best}, judged, TASKS.names, 1, Bootstrap())
+
+    assert table["view"][0]["hit@1"] == {"mean": 0.0, "low": None, "high": None, "n": 1}
+    assert table["purchase"][0]["hit@1"] == {"mean": 1.0, "low": 1.0, "high": 1.0, "n": 2}
+    assert table["return"] == []
+
+
+def test_coverage_and_gini_of_even_and_of_single_exposure():
+    judged = ranking_states(session_log([[(i, VIEW)] for i in range(4)], [2] * 4), 3, 4, 100)
+    single = score_ranking(judged, lambda part: np.tile([1.0, 0, 0, 0], (len(part), 1)), 4, 1, 1000)
+    even = score_ranking(judged, lambda part: np.eye(4)[part.targets], 4, 1, 1000)
+
+    assert coverage_and_gini(single, judged) == pytest.approx((0.25, 0.75))
+    assert coverage_and_gini(even, judged) == pytest.approx((1.0, 0.0))
+
+
+def test_margin_is_negative_only_beyond_the_allowed_loss():
+    judged = ranking_states(session_log([[(i % 4, VIEW)] for i in range(40)], [2] * 40), 3, 4, 100)
+    right = score_ranking(judged, lambda part: np.eye(4)[part.targets], 4, 4, 1000)
+    tied = score_ranking(judged, lambda part: np.zeros((len(part), 4)), 4, 4, 1000)
+
+    loss = 1 - tied.gains["ndcg"].mean()
+    assert ndcg_margin(tied, right, judged, 0, loss - 0.01, Bootstrap()).high < 0
+    assert ndcg_margin(tied, right, judged, 0, loss + 0.01, Bootstrap()).low > 0
+    assert ndcg_margin(tied, right, judged, RETURN, 0.1, Bootstrap()) is None

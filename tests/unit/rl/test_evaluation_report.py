@@ -1,0 +1,184 @@
+"""The report: its schema, its plain first sentence, its table and its page."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+
+import rl.evaluation
+from rl.evaluation.html import estimate_text, render_html
+from rl.evaluation.report import Evidence, Setting, add_truth, build_report, log_counts
+from rl.evaluation.text import text_table
+
+SCHEMA = json.loads((Path(rl.evaluation.__file__).parent / "report.schema.json").read_text())
+SETTING = Setting("ppo", ("view", "purchase"), np.array([0.25, 0.75], dtype=np.float32), 0.95)
+ESTIMATE = {"mean": 0.2, "low": 0.1, "high": 0.3, "n": 40}
+
+
+def returns_of(**means: float) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return {name: rng.normal(mean, 1.0, size=(300, 2)) for name, mean in means.items()}
+
+
+def example_report(**means: float) -> dict:
+    evidence = Evidence(
+        verdict={"promote": False, "reasons": ["Because 1 < 2 & so on."]},
+        simulated=returns_of(**(means or {"logging": 1, "clone": 1.2, "ppo": 3})),
+        ranking={
+            "view": [{"name": "ppo", "hit@10": ESTIMATE, "ndcg@10": ESTIMATE, "mrr@10": ESTIMATE}],
+            "purchase": [],
+        },
+        lists=[{"name": "ppo", "coverage": 0.5, "gini": 0.25}],
+        off_policy=[
+            {
+                "policy": "ppo",
+                "estimator": "snips",
+                "task": "weighted",
+                "estimate": ESTIMATE,
+                "effective_sample_size": 12.5,
+                "largest_weight": 30.0,
+            }
+        ],
+        simulator={
+            "auc": {"view": 0.8, "purchase": None},
+            "calibration": {"view": [{"predicted": 0.1, "observed": 0.12, "n": 50}]},
+        },
+        log=log_counts(np.array([0, 0, 1, 2], dtype=np.int8), 12, 7, ["a", "b", "a", "c"]),
+        learning_curve=[
+            {"iteration": 0, "training": 1.0, "held_out": None},
+            {"iteration": 1, "training": 2.0},
+        ],
+    )
+    return build_report(SETTING, evidence)
+
+
+def test_report_fits_its_schema_with_and_without_truth():
+    report = example_report()
+    with_truth = add_truth(report, returns_of(random=1, ppo=2, oracle=5), "oracle")
+
+    for content in (report, with_truth, json.loads(json.dumps(with_truth, allow_nan=False))):
+        jsonschema.validate(content, SCHEMA)
+
+
+def test_weighted_return_adds_the_tasks_by_weight():
+    returns = {"ppo": np.array([[4.0, 0.0], [0.0, 8.0]])}
+    report = add_truth(example_report(), returns, None)
+
+    policy = report["truth"]["policies"][0]
+
+    assert policy["weighted"]["mean"] == pytest.approx((1 + 6) / 2)
+    assert policy["tasks"]["view"]["mean"] == pytest.approx(2)
+    assert policy["tasks"]["purchase"]["mean"] == pytest.approx(4)
+    assert policy["weighted"]["n"] == 2
+
+
+def test_upper_bound_stands_apart_from_the_policies():
+    report = add_truth(example_report(), returns_of(random=1, ppo=2, oracle=5), "oracle")
+
+    assert [p["name"] for p in report["truth"]["policies"]] == ["random", "ppo"]
+    assert report["truth"]["upper_bound"]["name"] == "oracle"
+    assert report["truth"]["upper_bound"]["mean"] == pytest.approx(5, abs=0.3)
+    with pytest.raises(ValueError, match="planner"):
+        add_truth(report, returns_of(ppo=2), "planner")
+
+
+@pytest.mark.parametrize(
+    ("means", "says"),
+    [
+        ({"popular": 1, "ppo": 3}, "is worth it here: ppo"),
+        ({"popular": 3, "random": 1, "ppo": 1}, "is not worth it here, a simple rival is better"),
+        ({"popular": 1, "ppo": 1}, "is not shown to be worth it here, a simple rival is as good"),
+        ({"ppo": 1}, "unknown: no rival"),
+    ],
+)
+def test_summary_answers_the_plainest_question(means, says):
+    assert says in example_report(**means)["summary"]
+
+
+def test_summary_goes_by_the_truth_where_there_is_one():
+    report = example_report(popular=1, ppo=3)
+
+    assert "held-out simulator" in report["summary"]
+    assert "is better" in add_truth(report, returns_of(popular=3, ppo=1), None)["summary"]
+
+
+def test_returns_of_another_shape_are_refused_by_name():
+    with pytest.raises(ValueError, match=r"returns of ppo: expected \[sessions, 2\]"):
+        add_truth(example_report(), {"ppo": np.zeros((5, 3))}, None)
+
+
+def test_text_table_has_a_row_a_policy_and_the_bound_on_top():
+    report = add_truth(example_report(), returns_of(random=1, ppo=2, oracle=5), "oracle")
+
+    lines = text_table(report, "truth").splitlines()
+
+    assert re.split(r"\s{2,}", lines[0]) == ["policy", "weighted", "view", "purchase", "sessions"]
+    assert [line.split("  ")[0] for line in lines[1:]] == ["upper bound (oracle)", "ppo", "random"]
+    assert estimate_text(report["truth"]["policies"][1]["weighted"]) in lines[2]
+    with pytest.raises(ValueError, match="made-up shop"):
+        text_table(example_report(), "truth")
+
+
+class _Page(HTMLParser):
+    """Checks that tags close in order and gathers what would go to the network."""
+
+    VOID = frozenset({"meta", "line", "circle", "polyline"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.remote: list[str] = []
+        self.count: dict[str, int] = {}
+
+    def handle_starttag(self, tag, attrs):
+        self.count[tag] = self.count.get(tag, 0) + 1
+        self.remote += [value for name, value in attrs if name in {"src", "href", "xlink:href"}]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.count[tag] = self.count.get(tag, 0) + 1
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_page_is_whole_and_needs_no_network():
+    report = add_truth(example_report(), returns_of(random=1, ppo=2, oracle=5), "oracle")
+
+    html = render_html(report)
+
+    page = _Page()
+    page.feed(html)
+    assert page.open == []
+    assert page.remote == []
+    assert "@import" not in html
+    assert "url(" not in html
+    assert page.count["svg"] == 3 + 3 + 2  # truth with its bound, simulated, curve and calibration
+    assert html.index(report["summary"][:40]) < html.index("Do not promote")
+
+
+def test_page_escapes_names_and_reasons():
+    report = example_report(**{"<script>alert(1)</script>": 1.0, "ppo": 2.0})
+
+    html = render_html(report)
+
+    assert "<script" not in html
+    assert "Because 1 &lt; 2 &amp; so on." in html
+
+
+def test_page_of_a_bare_report_says_what_is_missing():
+    bare = build_report(
+        SETTING, Evidence({"promote": False, "reasons": ["none"]}, simulated={}, ranking={"view": []})
+    )
+
+    html = render_html(bare)
+
+    jsonschema.validate(bare, SCHEMA)
+    assert "No policy was played." in html
+    assert "does not fire in a test session" in html
+    assert "no slates with propensities" in html
