@@ -58,7 +58,7 @@ def split_starts(starts_us: NDArray[np.int64], validation: float, test: float) -
     """
     starts = np.sort(starts_us)  # [S]
     cuts = [
-        int(starts[min(int(len(starts) * share), len(starts) - 1)])
+        int(starts[min(round(len(starts) * share), len(starts) - 1)])
         for share in (1 - validation - test, 1 - test)
     ]
     sizes = np.diff(np.searchsorted(starts, cuts), prepend=0, append=len(starts))  # [3]

@@ -199,8 +199,8 @@ def _check_rejected(config: IngestConfig, rows_in: int, rejected: Mapping[str, i
     if fraction > config.max_rejected_fraction or fraction == 1:
         reasons = ", ".join(f"{reason} {n:,}" for reason, n in sorted(rejected.items(), key=lambda e: -e[1]))
         raise ArtifactError(
-            f"ingest.max_rejected_fraction: expected at most {config.max_rejected_fraction:.0%} rejected rows, got "
-            f"{fraction:.0%} of {rows_in:,} ({reasons}). Mend the mapping in `ingest`, or raise the limit."
+            f"ingest.max_rejected_fraction: expected at most {config.max_rejected_fraction:.1%} rejected rows, got "
+            f"{fraction:.1%} of {rows_in:,} ({reasons}). Mend the mapping in `ingest`, or raise the limit."
         )
 
 

@@ -84,7 +84,10 @@ def spread(plan: Plan, number: int) -> dict[str, Any]:
         return dict(plan.parts.read_json(f"{name}.json"))
     file = plan.files[number]
     with file.local() as path:
-        columns = _columns_to_read(plan.config, file, column_names(file, path, plan.config.separator))
+        names = column_names(file, path, plan.config.separator)
+        if names is None:
+            return {"rows_in": 0, "rejected": {}, "strangers": {}, "known": False}
+        columns = _columns_to_read(plan.config, file, names)
         try:
             report = _spread_batches(plan, number, path, columns, careful=False)
         except BrokenRecordsError:
@@ -140,10 +143,8 @@ def finish(plan: Plan, shard: int, validation_from_us: int, test_from_us: int) -
     return _counts(rows.unique("session_id")["split"])
 
 
-def _columns_to_read(config: IngestConfig, file: LogFile, names: list[str] | None) -> list[str]:
+def _columns_to_read(config: IngestConfig, file: LogFile, names: list[str]) -> list[str]:
     required, optional = config.required_sources(), config.optional_sources()
-    if not names:  # an empty file has no rows to judge
-        return required
     missing = next((column for column in required if column not in names), None)
     if missing is not None:
         ours = next((c for c in SOURCES if config.source(c) == missing), None)

@@ -1,0 +1,307 @@
+import gzip
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import ray
+
+from cluster.config import ClusterConfig
+from cluster.connection import connect
+from pipelines.artifacts import RunDirectory
+from pipelines.config import Config, load_config
+from pipelines.ingest import INGEST
+from pipelines.stages import run_stage
+
+pytestmark = pytest.mark.ray
+DATA = Path(__file__).parents[3] / "shared" / "data"
+HEADER = "user_id,item_id,behaviour,timestamp\n"
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    with connect(ClusterConfig(num_cpus=2)):
+        yield
+
+
+def config(tmp_path: Path, *overrides: str, file: str | None = None) -> Config:
+    plain = [f"paths.run={tmp_path}/run", f"paths.log={tmp_path}/log", "rl.slate_length=2"]
+    return load_config(file, [*plain, *overrides])
+
+
+def write(tmp_path: Path, name: str, text: str) -> None:
+    path = tmp_path / "log" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
+
+
+def ingest(config: Config) -> dict[str, Any]:
+    return dict(run_stage(INGEST, config)["result"])
+
+
+def behaviours(config: Config) -> pl.DataFrame:
+    return pl.read_parquet(f"{config.paths.run}/ingest/behaviours/*.parquet")
+
+
+def many_rows(num_users: int = 40) -> str:
+    times = [f"2020-01-{1 + n % 28:02} 0{n % 7}:00:00" for n in range(num_users * 5)]
+    return HEADER + "".join(f"u{n % num_users},i{n % 9},view,{time}\n" for n, time in enumerate(times))
+
+
+def test_the_same_bytes_for_any_number_of_workers(tmp_path: Path) -> None:
+    for name in ("a.csv", "b.csv.gz"):
+        write(tmp_path, name, many_rows() + f"{name},,view,2020-01-01\n")
+    files = []
+    for workers in (1, 3):
+        assert not ray.is_initialized()
+        ours = config(
+            tmp_path,
+            f"cluster.num_cpus={workers}",
+            f"paths.run={tmp_path}/{workers}",
+            "ingest.user_shards=4",
+            "ingest.max_rejected_fraction=0.6",
+        )
+        files.append(run_stage(INGEST, ours)["files"])
+
+    one, three = ({name: entry for name, entry in f.items() if name != "config.json"} for f in files)
+    assert one == three
+    assert set(one) >= {"items.parquet", "behaviours/shard-00003.parquet", "rejected/file-00001.parquet"}
+    assert not any(name.startswith("parts") for name in one)
+
+
+def test_own_format_needs_no_mapping(tmp_path: Path, cluster: None) -> None:
+    rows = [
+        {
+            "user_id": f"u{n}",
+            "item_id": f"i{n % 3}",
+            "timestamp": f"2020-01-{n + 1:02}T00:00:00Z",
+            "session_id": "s",
+        }
+        for n in range(12)
+    ]
+    slate = {"request_id": "r0", "position": 0, "propensity": 0.5, "policy_version": "p1"}
+    shown = [row | {"behaviour": "impression", **slate} for row in rows]
+    seen = [row | {"behaviour": "view", "value": 2.5} for row in rows]
+    write(tmp_path, "log.jsonl", "\n".join(json.dumps(row) for row in shown + seen))
+    (tmp_path / "items.csv").write_text("item_id,title,price\ni0,zero,1\nnew,fresh,2\n")
+
+    result = ingest(ours := config(tmp_path, f"paths.items={tmp_path}/items.csv"))
+
+    frame = behaviours(ours)
+    assert result["behaviours"] == {"impression": 12, "view": 12}
+    assert result["sessions"] == {"train": 8, "validation": 2, "test": 2}
+    assert frame.row(0, named=True) | {"timestamp": None} == {
+        "user_id": "u0",
+        "session_id": "u0:s",
+        "item_id": "i0",
+        "behaviour": "impression",
+        "timestamp": None,
+        "value": None,
+        "request_id": "r0",
+        "position": 0,
+        "propensity": 0.5,
+        "policy_version": "p1",
+        "split": "train",
+    }
+    items = RunDirectory(ours.paths.run).read_table("ingest/items.parquet").to_pydict()
+    assert items["item_id"] == ["i0", "i1", "i2", "new"]
+    assert items["title"] == ["zero", None, None, "fresh"]
+
+
+def test_splits_are_by_session_start_and_shards_are_sorted(tmp_path: Path, cluster: None) -> None:
+    write(tmp_path, "log.csv", many_rows())
+
+    ingest(ours := config(tmp_path))
+
+    frame = behaviours(ours)
+    starts = frame.group_by("session_id").agg(pl.col("timestamp").min(), pl.col("split").unique())
+    assert starts["split"].list.len().max() == 1
+    bounds = (
+        starts.explode("split")
+        .group_by("split")
+        .agg(pl.col("timestamp").min().alias("first"), pl.col("timestamp").max().alias("last"))
+    )
+    first = dict(bounds.select("split", "first").iter_rows())
+    last = dict(bounds.select("split", "last").iter_rows())
+    assert last["train"] < first["validation"] <= last["validation"] < first["test"]
+    assert frame.equals(frame.sort("user_id", "timestamp", maintain_order=True))
+
+
+def test_ingest_is_skipped_until_the_log_changes(tmp_path: Path, cluster: None) -> None:
+    write(tmp_path, "log.csv", many_rows())
+    ours = config(tmp_path)
+
+    assert [run_stage(INGEST, ours)["skipped"] for _ in range(2)] == [False, True]
+    write(tmp_path, "log.csv", many_rows() + "u1,i1,view,2020-01-02 11:00:00\n")
+    assert run_stage(INGEST, ours)["skipped"] is False
+
+
+def test_pseudonyms_need_their_key_and_follow_it(
+    tmp_path: Path, cluster: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, "log.csv", many_rows())
+    ours = config(tmp_path, "ingest.pseudonym_key_env=SHOP_KEY")
+    monkeypatch.delenv("SHOP_KEY", raising=False)
+
+    with pytest.raises(ValueError, match="expected a key in the environment variable SHOP_KEY, found none"):
+        ingest(ours)
+    users = []
+    for key in ("one", "two"):
+        monkeypatch.setenv("SHOP_KEY", key)
+        assert ingest(ours)["num_users"] == 40
+        users.append(set(behaviours(ours)["user_id"]))
+    assert not users[0] & users[1]
+
+
+GOOD = "u,i,view,2020-01-01\nv,j,view,2020-02-02\nw,i,view,2020-03-03\nx,j,view,2020-04-04\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "message"),
+    [
+        ("", [], r"paths.log: expected behaviours, found no rows in .*log"),
+        (HEADER, [], r"paths.log: expected behaviours, found no rows in"),
+        (
+            GOOD,
+            ["ingest.columns.value=price"],
+            r"ingest.columns.value: expected a column 'price' in log.csv, found user_id",
+        ),
+        (
+            GOOD.replace("view", "click"),
+            [],
+            r"expected behaviours of the tasks \(view, cart, purchase\), found click \(4\)",
+        ),
+        (
+            GOOD.replace("2020", "soon"),
+            [],
+            r"max_rejected_fraction: expected at most 50.0% .* got 100.0% of 4 \(unreadable_time 4\)",
+        ),
+        ("u,i,view,2020-01-01\nu,j,view,2020-02-02\n", [], r"expected at least 2 users, found 1"),
+        (GOOD.replace(",j,", ",i,"), [], r"expected at least 2 items, found 1"),
+        (GOOD, ["rl.slate_length=3"], r"rl.slate_length: expected at most the number of items, 2, got 3"),
+        (
+            GOOD,
+            ["ingest.keep=[{column: item_id, matches: '('}]"],
+            r"ingest.keep.0.matches: expected a regular expression",
+        ),
+        (
+            GOOD.replace("2020-02-02", "2020-01-01").replace("2020-03-03", "2020-01-01"),
+            [],
+            r"got train 3, validation 0, test 1",
+        ),
+    ],
+)
+def test_a_bad_log_gets_one_line_with_a_remedy(
+    tmp_path: Path, cluster: None, text: str, overrides: list[str], message: str
+) -> None:
+    write(tmp_path, "log.csv", HEADER * text.startswith("u,") + text)
+
+    with pytest.raises(ValueError, match=message) as caught:
+        ingest(config(tmp_path, *overrides))
+
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run" / "ingest").exists()
+
+
+def test_a_log_must_be_named_and_be_there(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"paths.log: expected a behaviour log .* got none. Set it, as paths.log="
+    ):
+        ingest(config(tmp_path, "paths.log=null"))
+    with pytest.raises(ValueError, match=r"paths.log: expected a file, a folder or a glob, found nothing at"):
+        ingest(config(tmp_path))
+
+
+REES46 = """event_time,event_type,product_id,category_id,category_code,brand,price,user_id,user_session
+2019-10-01 00:00:00 UTC,view,1,9,appliances.kitchen.washer,aqua,33.20,10,s1
+2019-10-01 00:00:09 UTC,cart,1,9,appliances.kitchen.washer,aqua,33.20,10,s1
+2019-10-01 00:01:00 UTC,purchase,1,9,appliances.kitchen.washer,,34.00,10,s1
+2019-10-01 00:01:00 UTC,remove_from_cart,1,9,appliances.kitchen.washer,aqua,33.20,10,s1
+2019-10-01 02:00:00 UTC,view,2,9,,,5.00,11,s2
+2019-10-01 03:00:00 UTC,view,2,9,,,5.00,12,s3
+"""
+
+
+def test_rees46_mapping_on_hand_written_lines(tmp_path: Path, cluster: None) -> None:
+    write(tmp_path, "log.csv", REES46)
+
+    result = ingest(
+        ours := config(
+            tmp_path, "ingest.validation_fraction=0.3", "ingest.test_fraction=0.3", file="rees46.yaml"
+        )
+    )
+
+    assert result["rows_rejected"] == {"unknown_behaviour": 1}
+    assert result["sessions"] == {"train": 1, "validation": 1, "test": 1}
+    assert behaviours(ours).filter(pl.col("user_id") == "10").select(
+        "session_id", "behaviour", "value"
+    ).rows() == [
+        ("10:s1", "view", pytest.approx(33.2)),
+        ("10:s1", "cart", pytest.approx(33.2)),
+        ("10:s1", "purchase", 34.0),
+    ]
+    assert pl.read_parquet(f"{ours.paths.run}/ingest/items.parquet").rows() == [
+        ("1", "appliances.kitchen.washer", "aqua", pytest.approx(33.2)),
+        ("2", None, None, 5.0),
+    ]
+
+
+UCI = """InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country
+536365,85123A,WHITE HEART,6,2010-12-01 08:26:00,2.55,17850.0,United Kingdom
+536366,71053,"LANTERN, METAL",6,2010-12-01 09:30:00,3.39,17850.0,United Kingdom
+C536379,71053,"LANTERN, METAL",-1,2011-07-01 09:41:00,3.39,17850.0,United Kingdom
+536370,POST,POSTAGE,3,2010-12-01 08:45:00,18.00,12583.0,France
+536371,22086,CHAIN,80,2010-12-01 09:00:00,2.55,,United Kingdom
+536372,22086,CHAIN,80,2011-12-01 09:00:00,2.55,12583.0,France
+536373,22086,damaged,-80,2011-12-01 09:01:00,0.0,12583.0,France
+536374,22086,CHAIN,80,2011-12-02 09:00:00,2.55,12584.0,France
+"""
+
+
+def test_uci_mapping_on_hand_written_lines(tmp_path: Path, cluster: None) -> None:
+    write(tmp_path, "log.csv", UCI)
+    shares = [
+        "ingest.validation_fraction=0.3",
+        "ingest.test_fraction=0.3",
+        "ingest.max_rejected_fraction=0.5",
+    ]
+
+    result = ingest(ours := config(tmp_path, *shares, file="uci_retail.yaml"))
+
+    assert result["rows_rejected"] == {"filtered": 1, "missing_user": 1, "unknown_behaviour": 1}
+    assert result["num_sessions"] == 4
+    frame = behaviours(ours).filter(pl.col("user_id") == "17850.0")
+    assert frame["behaviour"].to_list() == ["purchase", "purchase", "return"]
+    assert frame["session_id"].to_list() == ["17850.0@20101201T082600"] * 2 + ["17850.0@20110701T084100"]
+    titles = dict(
+        pl.read_parquet(f"{ours.paths.run}/ingest/items.parquet").select("item_id", "title").iter_rows()
+    )
+    assert titles == {"22086": "CHAIN", "71053": "LANTERN, METAL", "85123A": "WHITE HEART"}
+
+
+@pytest.mark.parametrize(
+    ("file", "log", "expected"),
+    [
+        (
+            "rees46.yaml",
+            "rees46/2019-Oct-head.csv.gz",
+            {"rows_in": 17_435, "num_users": 4_505, "num_items": 6_493},
+        ),
+        (
+            "uci_retail.yaml",
+            "uci_online_retail/online_retail.csv.gz",
+            {"rows_in": 541_909, "num_items": 3_676},
+        ),
+    ],
+)
+def test_real_logs(tmp_path: Path, cluster: None, file: str, log: str, expected: dict[str, int]) -> None:
+    if not (DATA / log).exists():
+        pytest.skip(f"needs {DATA / log}, which is no part of the repository")
+
+    result = ingest(config(tmp_path, f"paths.log={DATA / log}", file=file))
+
+    assert expected.items() <= result.items()
+    assert result["rows_in"] == result["rows_kept"] + sum(result["rows_rejected"].values())
+    assert sum(result["sessions"].values()) == result["num_sessions"]

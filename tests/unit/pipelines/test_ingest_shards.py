@@ -1,0 +1,127 @@
+from collections import Counter
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from encoders.columns import IngestConfig
+from pipelines.artifacts import ArtifactError, RunDirectory
+from pipelines.ingest_files import find_files
+from pipelines.ingest_parts import read_ipc
+from pipelines.ingest_shards import Plan, settle, spread
+
+WORDS = ["", "u", "v", "i", "view", "click", "2020-01-01", "1577836800", "x" * 9, "7"]
+
+
+def plan(tmp_path: Path, *, num_shards: int = 3, key: bytes | None = None, **config: object) -> Plan:
+    return Plan(
+        config=IngestConfig.model_validate(config),
+        behaviours=("view", "purchase"),
+        files=tuple(find_files(str(tmp_path / "log"), "paths.log")),
+        num_shards=num_shards,
+        now_us=1_700_000_000_000_000,
+        key=key,
+        folder=RunDirectory(str(tmp_path / "out")),
+    )
+
+
+def write_log(tmp_path: Path, *files: str) -> None:
+    (tmp_path / "log").mkdir(exist_ok=True)
+    for number, text in enumerate(files):
+        (tmp_path / "log" / f"{number}.csv").write_text(
+            "user_id,item_id,behaviour,timestamp\n" + text, "utf-8"
+        )
+
+
+def run(plan: Plan) -> tuple[list[dict], list[dict]]:  # type: ignore[type-arg]
+    """Both passes without Ray."""
+    spreads = [spread._function(plan, number) for number in range(len(plan.files))]
+    return spreads, [settle._function(plan, shard) for shard in range(plan.num_shards)]
+
+
+def kept_rows(plan: Plan) -> pl.DataFrame:
+    return pl.concat(
+        [read_ipc(plan.parts, f"sessions-{shard:05d}.arrow") for shard in range(plan.num_shards)]
+    )
+
+
+def test_a_user_lies_whole_in_one_shard_and_repeats_across_files_go(tmp_path: Path) -> None:
+    lines = [f"u{n % 20},i{n},view,2020-01-01 00:{n % 60:02}:00\n" for n in range(60)]
+    write_log(tmp_path, "".join(lines[:40]), "".join(lines[20:]))
+    ours = plan(tmp_path)
+
+    spreads, settled = run(ours)
+
+    assert [report["rows_in"] for report in spreads] == [40, 40]
+    assert sum(report["num_users"] for report in settled) == kept_rows(ours)["user_id"].n_unique() == 20
+    assert sum((Counter(report["rejected"]) for report in settled), Counter()) == {"duplicate": 20}
+    rejected = ours.folder.read_table("rejected").to_pylist()
+    assert sorted(row["line"] for row in rejected) == list(range(2, 22))
+    assert {(row["file"], row["reason"]) for row in rejected} == {("1.csv", "duplicate")}
+
+
+def test_rejected_rows_name_file_line_and_reason(tmp_path: Path) -> None:
+    write_log(tmp_path, "u,i,view,2020-01-01\n,i,view,2020-01-01\nu,i,click,2020-01-01\n", "u,i,view,x\n")
+
+    run(ours := plan(tmp_path))
+
+    assert [tuple(row.values()) for row in ours.folder.read_table("rejected").to_pylist()] == [
+        ("0.csv", 3, "missing_user"),
+        ("0.csv", 4, "unknown_behaviour"),
+        ("1.csv", 2, "unreadable_time"),
+    ]
+
+
+def test_pseudonyms_are_keyed_and_raw_ids_are_on_no_disk(tmp_path: Path) -> None:
+    write_log(tmp_path, "".join(f"secretuser{n},i,view,2020-01-01\n" for n in range(5)))
+
+    run(ours := plan(tmp_path, key=b"key"))
+
+    written = b"".join(path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file())
+    assert b"secretuser" not in written
+    users = set(kept_rows(ours)["user_id"])
+    assert len(users) == 5 and all(len(user) == 32 for user in users)
+    ours.parts.delete()
+    run(other := plan(tmp_path, key=b"another"))
+    assert not users & set(kept_rows(other)["user_id"])
+
+
+def test_a_finished_task_is_not_done_again(tmp_path: Path) -> None:
+    write_log(tmp_path, "u,i,view,2020-01-01\n")
+    ours = plan(tmp_path)
+    first = run(ours)
+    write_log(tmp_path, "")
+
+    assert run(ours) == first
+
+
+def test_a_missing_column_is_named_with_those_that_are_there(tmp_path: Path) -> None:
+    write_log(tmp_path, "u,i,view,2020-01-01\n")
+
+    with pytest.raises(ArtifactError) as caught:
+        run(plan(tmp_path, columns={"item_id": "sku"}))
+
+    assert str(caught.value) == (
+        "ingest.columns.item_id: expected a column 'sku' in 0.csv, found user_id, item_id, behaviour, timestamp. "
+        "Map it to one of these, as ingest.columns.item_id=user_id."
+    )
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.lists(st.sampled_from(WORDS) | st.text("a,\"'\0é\n\r", max_size=5), max_size=6), max_size=30)
+)
+def test_rows_in_is_kept_plus_rejected_for_any_garbage(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[list[str]]
+) -> None:
+    tmp_path = tmp_path_factory.mktemp("garbage")
+    write_log(tmp_path, "\n".join(",".join(row) for row in rows), "u,i,view,2020-01-01\n")
+
+    spreads, settled = run(ours := plan(tmp_path))
+
+    rejected = sum((Counter(report["rejected"]) for report in (*spreads, *settled)), Counter())
+    assert sum(report["rows_in"] for report in spreads) == kept_rows(ours).height + rejected.total()
+    listed = ours.folder.read_table("rejected").to_pylist() if ours.folder.exists("rejected") else []
+    assert Counter(row["reason"] for row in listed) == rejected
