@@ -28,12 +28,12 @@ def render_html(report: Mapping[str, Any]) -> str:
 
 
 def figure(value: float | int | None) -> str:
-    """A number for people: four significant digits, thousands separated."""
+    """A number for people: three significant digits, thousands separated."""
     if value is None:
         return "unknown"
     if isinstance(value, int):
         return f"{value:,}"
-    return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def estimate_text(estimate: Mapping[str, Any]) -> str:

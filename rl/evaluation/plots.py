@@ -39,15 +39,15 @@ def whisker(mean: float, low: float | None, high: float | None, values: Sequence
         values: All bounds and means of the plot, so that its rows share one axis.
         label: Read out in place of the picture.
     """
-    scale = build_scale([*values, 0.0], 4, 216)
+    scale = build_scale([*values, 0.0], 4, 176)
     parts = [f'<line class="axis" x1="{scale(0):.1f}" x2="{scale(0):.1f}" y1="0" y2="24"/>']
     if low is not None and high is not None:
         a, b = scale(low), scale(high)
         parts.append(f'<line class="whisker" x1="{a:.1f}" x2="{b:.1f}" y1="12" y2="12"/>')
-        parts += [f'<line class="whisker" x1="{x:.1f}" x2="{x:.1f}" y1="7" y2="17"/>' for x in (a, b)]
-    parts.append(f'<circle class="dot" cx="{scale(mean):.1f}" cy="12" r="4"/>')
+        parts += [f'<line class="whisker" x1="{x:.1f}" x2="{x:.1f}" y1="6" y2="18"/>' for x in (a, b)]
+    parts.append(f'<circle class="dot" cx="{scale(mean):.1f}" cy="12" r="3"/>')
     return (
-        f'<svg class="row" viewBox="0 0 220 24" width="220" height="24" role="img" aria-label="{escape(label)}">'
+        f'<svg class="row" viewBox="0 0 180 24" width="180" height="24" role="img" aria-label="{escape(label)}">'
         f"{''.join(parts)}</svg>"
     )
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from rl.evaluation.html import estimate_text
 
 
-def text_table(report: Mapping[str, Any], part: Literal["truth", "simulated"], width: int = 120) -> str:
+def text_table(report: Mapping[str, Any], part: Literal["truth", "simulated"]) -> str:
     """Weighted and per-task return of each policy with its interval, highest first, the upper bound on top.
 
     Raises:
@@ -25,7 +25,7 @@ def text_table(report: Mapping[str, Any], part: Literal["truth", "simulated"], w
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("policy")
     for name in ("weighted", *report["task_weights"]):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     table.add_column("sessions", justify="right")
     bound = content.get("upper_bound")
     if bound is not None:
@@ -37,5 +37,6 @@ def text_table(report: Mapping[str, Any], part: Literal["truth", "simulated"], w
         weighted = policy["weighted"]
         table.add_row(policy["name"], estimate_text(weighted), *tasks, f"{weighted['n']:,}")
     out = StringIO()
-    Console(file=out, width=width, color_system=None).print(table, highlight=False, markup=False)
+    console = Console(file=out, width=1000, color_system=None)  # wide enough for any number of tasks
+    console.print(table, highlight=False, markup=False)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())

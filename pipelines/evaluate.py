@@ -1,0 +1,190 @@
+"""Stage ``evaluate``: the trained policy beside its rivals, one verdict, report.json and report.html."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encoders.sessions import SPLITS, LoggedSlates, SessionLog
+from encoders.state import States
+from pipelines.artifacts import Folder, RunDirectory
+from pipelines.dataset import load_item_embeddings, load_items, load_session_log
+from pipelines.players import policy_scores, simulated_returns, slate_log_probs
+from pipelines.progress import track
+from pipelines.stages import Stage, StageContext
+from rl.evaluation.evidence import (
+    OffPolicyEvidence,
+    off_policy_evidence,
+    off_policy_findings,
+    ranking_findings,
+    simulated_findings,
+    simulator_findings,
+)
+from rl.evaluation.gate import judge
+from rl.evaluation.html import render_html
+from rl.evaluation.intervals import Bootstrap
+from rl.evaluation.ranking import (
+    JudgedStates,
+    RankingScores,
+    Scorer,
+    coverage_and_gini,
+    ranking_states,
+    ranking_table,
+    score_ranking,
+)
+from rl.evaluation.report import Evidence, Returns, Setting, add_truth, build_report, log_counts
+from rl.evaluation.rivals import (
+    item_knn_scorer,
+    nearest_content_scorer,
+    popular_scorer,
+    popularity,
+    random_scorer,
+)
+from rl.tasks import Tasks, build_tasks
+
+CANDIDATE = "ppo"
+REPORT = "report.json"
+PAGE = "report.html"
+SIMULATOR_REPORT = "report.json"  # of fit-simulator: auc {task}, drift {statistic}, calibration {task: bins}
+LEARNING_CURVE = "learning_curve.json"  # of train: [{iteration, one key a curve}]
+
+
+def write_report(folder: Folder, report: dict[str, Any]) -> None:
+    """Write ``report.json`` and ``report.html`` into a folder, each atomically."""
+    folder.write_json(REPORT, report)
+    folder.write_bytes(PAGE, render_html(report).encode())
+
+
+def publish_truth(run: RunDirectory, returns: Returns, upper_bound: str | None) -> dict[str, Any]:
+    """Add the made-up shop's true returns to the run's report and write it again. Returns the report.
+
+    Args:
+        run: With a finished ``evaluate``.
+        returns: Signed return of each live session per task, by policy. float [S, K].
+        upper_bound: The one of them that knows the hidden state; None where there is none.
+
+    Raises:
+        ArtifactError: The run has no report.
+        ValueError: As for ``add_truth``.
+    """
+    report = add_truth(run.read_json(REPORT), returns, upper_bound)
+    write_report(run, report)
+    return report
+
+
+def _evaluate(context: StageContext) -> dict[str, Any]:
+    config, settings = context.config, context.config.rl.evaluation
+    tasks = build_tasks(config.rl.tasks)
+    setting = Setting(CANDIDATE, tasks.names, tasks.weights, settings.confidence)
+    bootstrap = Bootstrap(settings.num_bootstrap, settings.confidence, config.seed)
+    log = load_session_log(context.run, config)
+    num_items = load_items(context.run).num_rows
+    simulator = context.input("fit-simulator").read_json(SIMULATOR_REPORT)
+    simulated = simulated_returns(context.run, config)
+    judged = ranking_states(log, len(tasks), config.rl.history_length, settings.max_states)
+    scores = _rank(context, _scorers(context, log, num_items, tasks), judged, num_items)
+    off_policy = _off_policy(context, log, tasks)
+    findings = [
+        *simulated_findings(simulated, setting, tasks, settings.gate),
+        *ranking_findings(scores, judged, setting, tasks, settings.gate, bootstrap),
+        *off_policy_findings(off_policy, CANDIDATE, settings.gate),
+        *simulator_findings(simulator, settings.gate),
+    ]
+    evidence = Evidence(
+        verdict=judge(findings),
+        simulated=simulated,
+        ranking=ranking_table(scores, judged, tasks.names, settings.k, bootstrap),
+        lists=_lists(scores, judged),
+        off_policy=off_policy.rows,
+        simulator=simulator,
+        log=log_counts(log.split, len(log.items), num_items, log.user_ids),
+        learning_curve=_learning_curve(context),
+    )
+    report = build_report(setting, evidence)
+    write_report(context.folder, report)
+    write_report(context.run, report)
+    returns = {policy["name"]: policy["weighted"]["mean"] for policy in report["simulated"]["policies"]}
+    return {
+        "promote": report["verdict"]["promote"],
+        "reasons": report["verdict"]["reasons"],
+        "summary": report["summary"],
+        "simulated": returns,
+        "num_states": len(judged),
+        "num_off_policy": len(off_policy.rows),
+    }
+
+
+def _scorers(context: StageContext, log: SessionLog, num_items: int, tasks: Tasks) -> dict[str, Scorer]:
+    """Rivals first, then the learned policies."""
+    config = context.config
+    scorers: dict[str, Scorer] = {
+        "random": random_scorer(num_items, config.seed),
+        "popular": popular_scorer(popularity(log, num_items, tasks)),
+        "nearest_content": nearest_content_scorer(load_item_embeddings(context.run)),
+        "item_knn": item_knn_scorer(log, num_items, tasks, config.rl.evaluation.num_neighbours),
+    }
+    for name, score in policy_scores(context.run, config).items():
+        scorers[name] = _of_states(score)
+    return scorers
+
+
+def _of_states(score: Callable[[States], NDArray[np.float32]]) -> Scorer:
+    return lambda judged: score(judged.states)
+
+
+def _rank(
+    context: StageContext, scorers: dict[str, Scorer], judged: JudgedStates, num_items: int
+) -> dict[str, RankingScores]:
+    settings = context.config.rl.evaluation
+    named = track(scorers.items(), total=len(scorers), what="ranking")
+    return {
+        name: score_ranking(judged, scorer, num_items, settings.k, settings.batch_scores, name)
+        for name, scorer in named
+    }
+
+
+def _off_policy(context: StageContext, log: SessionLog, tasks: Tasks) -> OffPolicyEvidence:
+    """What the test sessions' logged slates say, where their propensities are known."""
+    config = context.config
+    if log.slates is None:
+        return OffPolicyEvidence()
+    slates = _test_slates(log, log.slates)
+    known = ~np.isnan(np.where(slates.items >= 0, slates.propensities, 0.0)).any(axis=1)
+    if not known.any():
+        return OffPolicyEvidence()
+    slates = _slate_rows(slates, np.flatnonzero(known))
+    states = log.states(slates.session, slates.behaviours_before, config.rl.history_length)
+    log_probs = slate_log_probs(context.run, config, states, slates.items)
+    return off_policy_evidence(slates, log_probs, tasks, CANDIDATE, config.rl.evaluation, config.seed)
+
+
+def _test_slates(log: SessionLog, slates: LoggedSlates) -> LoggedSlates:
+    return _slate_rows(slates, np.flatnonzero(log.split[slates.session] == SPLITS.index("test")))
+
+
+def _slate_rows(slates: LoggedSlates, rows: NDArray[np.int64]) -> LoggedSlates:
+    return replace(slates, **{name: values[rows] for name, values in vars(slates).items()})
+
+
+def _lists(scores: dict[str, RankingScores], judged: JudgedStates) -> list[dict[str, Any]]:
+    rows = []
+    for name, result in scores.items():
+        coverage, gini = coverage_and_gini(result, judged)
+        rows.append({"name": name, "coverage": coverage, "gini": gini})
+    return rows
+
+
+def _learning_curve(context: StageContext) -> list[dict[str, Any]]:
+    curve: list[dict[str, Any]] = context.input("train").read_json(LEARNING_CURVE)
+    return curve
+
+
+EVALUATE = Stage(
+    name="evaluate",
+    inputs=("ingest", "embed", "fit-simulator", "train"),
+    sections=("seed", "rl.tasks", "rl.slate_length", "rl.history_length", "rl.evaluation"),
+    execute=_evaluate,
+    help="Compare the policy with its rivals and say whether to promote it.",
+)

@@ -1,0 +1,142 @@
+"""The evaluate stage on a made-up log, with the policies' players replaced by figures."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import rl.evaluation
+from encoders.sessions import LoggedSlates, SessionLog
+from pipelines import evaluate
+from pipelines.artifacts import ArtifactError, RunDirectory
+from pipelines.config import build_config
+from pipelines.stages import StageContext
+from tests.unit.rl.evaluation_logs import session_log
+
+NUM_ITEMS = 12
+SCHEMA = json.loads((Path(rl.evaluation.__file__).parent / "report.schema.json").read_text())
+
+
+def made_up_log(with_slates: bool) -> SessionLog:
+    rng = np.random.default_rng(0)
+    sessions = [
+        [(int(rng.integers(NUM_ITEMS)), int(rng.integers(2))) for _ in range(rng.integers(1, 6))]
+        for _ in range(90)
+    ]
+    log = session_log(sessions, [0] * 50 + [1] * 10 + [2] * 30, users=[f"u{i % 25}" for i in range(90)])
+    if not with_slates:
+        return log
+    slates = LoggedSlates(
+        session=np.arange(90),
+        items=np.tile([[0, 1]], (90, 1)),
+        responses=rng.integers(0, 2, size=(90, 2, 3)).astype(np.float32),
+        values=np.zeros((90, 2, 3), dtype=np.float32),
+        propensities=np.full((90, 2), 0.25),
+        behaviours_before=np.zeros(90, dtype=np.int64),
+    )
+    return replace(log, slates=slates)
+
+
+@pytest.fixture
+def context(tmp_path, monkeypatch):
+    run = RunDirectory(str(tmp_path / "run"))
+    run.write_json("train/learning_curve.json", [{"iteration": 0, "training": 1.0, "held_out": 0.9}])
+    simulator = {
+        "auc": {"view": 0.8, "cart": 0.7, "purchase": 0.7},
+        "drift": {"return": 0.05},
+        "calibration": {},
+    }
+    run.write_json("fit-simulator/report.json", simulator)
+    rng = np.random.default_rng(1)
+    returns = {
+        name: rng.normal(mean, 1, size=(200, 3))
+        for name, mean in {"logging": 1, "clone": 1.1, "ppo": 3}.items()
+    }
+    table = pa.table({"item_id": [str(i) for i in range(NUM_ITEMS)]})
+    scores = {
+        name: lambda states: rng.random((len(states), NUM_ITEMS)) for name in ("clone", "ppo", "greedy")
+    }
+    monkeypatch.setattr(evaluate, "load_session_log", lambda run, config: made_up_log(with_slates=True))
+    monkeypatch.setattr(evaluate, "load_items", lambda run: table)
+    monkeypatch.setattr(
+        evaluate, "load_item_embeddings", lambda run: rng.random((NUM_ITEMS, 2), dtype=np.float32)
+    )
+    monkeypatch.setattr(evaluate, "simulated_returns", lambda run, config: returns)
+    monkeypatch.setattr(evaluate, "policy_scores", lambda run, config: scores)
+    monkeypatch.setattr(
+        evaluate, "slate_log_probs", lambda run, config, states, slates: np.full(slates.shape, np.log(0.3))
+    )
+    config = build_config({"rl": {"evaluation": {"num_bootstrap": 100}}})
+    return StageContext(config=config, run=run, folder=run.folder(".partial/evaluate-1"))
+
+
+def test_stage_writes_the_report_into_its_folder_and_the_run(context):
+    result = evaluate.EVALUATE.execute(context)
+
+    report = context.run.read_json("report.json")
+    jsonschema.validate(report, SCHEMA)
+    assert report == context.folder.read_json("report.json")
+    assert context.run.read_bytes("report.html") == context.folder.read_bytes("report.html")
+    assert list(report["ranking"]) == ["view", "cart", "purchase"]
+    names = [row["name"] for row in report["ranking"]["view"]]
+    assert names == ["random", "popular", "nearest_content", "item_knn", "clone", "ppo", "greedy"]
+    assert result["promote"] == report["verdict"]["promote"]
+    assert report["log"]["test_sessions"] == 30
+    json.dumps(result, allow_nan=False)
+
+
+def test_only_slates_of_test_sessions_are_off_policy_evidence(context):
+    evaluate.EVALUATE.execute(context)
+
+    rows = context.run.read_json("report.json")["off_policy"]
+
+    assert {row["policy"] for row in rows} == {"logging", "ppo"}
+    assert {row["estimate"]["n"] for row in rows} == {30}
+    ips = next(row for row in rows if row["estimator"] == "ips" and row["task"] == "view")
+    logged = next(row for row in rows if row["estimator"] == "logged" and row["task"] == "view")
+    assert ips["estimate"]["mean"] == pytest.approx(logged["estimate"]["mean"] * (0.3 / 0.25) ** 2)
+
+
+def test_log_without_slates_is_evaluated_without_off_policy_estimates(context, monkeypatch):
+    monkeypatch.setattr(evaluate, "load_session_log", lambda run, config: made_up_log(with_slates=False))
+
+    evaluate.EVALUATE.execute(context)
+
+    report = context.run.read_json("report.json")
+    assert report["off_policy"] == []
+    assert any("no slates with propensities" in reason for reason in report["verdict"]["reasons"])
+
+
+def test_untrustworthy_simulator_stops_promotion(context):
+    poor = {"auc": {"view": 0.4}, "drift": {"return": 0.9}, "calibration": {}}
+    context.run.write_json("fit-simulator/report.json", poor)
+
+    result = evaluate.EVALUATE.execute(context)
+
+    assert result["promote"] is False
+    assert "0.400" in result["reasons"][0]
+
+
+def test_truth_is_added_to_the_runs_report_and_page(context):
+    evaluate.EVALUATE.execute(context)
+    rng = np.random.default_rng(2)
+    returns = {
+        name: rng.normal(mean, 1, size=(100, 3))
+        for name, mean in {"popular": 1, "ppo": 2, "oracle": 9}.items()
+    }
+
+    evaluate.publish_truth(context.run, returns, "oracle")
+
+    report = context.run.read_json("report.json")
+    jsonschema.validate(report, SCHEMA)
+    assert report["truth"]["upper_bound"]["name"] == "oracle"
+    assert b"upper bound (oracle)" in context.run.read_bytes("report.html")
+
+
+def test_truth_without_a_report_says_what_to_run(tmp_path):
+    with pytest.raises(ArtifactError, match=r"report\.json: expected a file, found none"):
+        evaluate.publish_truth(RunDirectory(str(tmp_path)), {}, None)
