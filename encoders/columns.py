@@ -78,6 +78,13 @@ class IngestConfig(BaseModel):
             )
         return columns
 
+    @field_validator("item_columns")
+    @classmethod
+    def _no_item_id(cls, columns: dict[str, str]) -> dict[str, str]:
+        if "item_id" in columns:
+            raise ValueError("expected item text, got item_id; it is mapped in ingest.columns")
+        return columns
+
     def source(self, column: str) -> str:
         """The log's name of one of our columns."""
         return self.columns.get(column, column)

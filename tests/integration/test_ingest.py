@@ -13,7 +13,7 @@ from cluster.connection import connect
 from pipelines.artifacts import RunDirectory
 from pipelines.config import Config, load_config
 from pipelines.ingest import INGEST
-from pipelines.stages import run_stage
+from pipelines.stages import run_stage, stage_key
 
 pytestmark = pytest.mark.ray
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -153,6 +153,24 @@ def test_pseudonyms_need_their_key_and_follow_it(
         assert ingest(ours)["num_users"] == 40
         users.append(set(behaviours(ours)["user_id"]))
     assert not users[0] & users[1]
+
+
+def test_what_a_killed_attempt_left_is_no_part_of_the_result(tmp_path: Path, cluster: None) -> None:
+    write(tmp_path, "log.csv", many_rows())
+    expected = run_stage(INGEST, config(tmp_path, f"paths.run={tmp_path}/whole"))["files"]
+    ours = config(tmp_path)
+    run = RunDirectory(ours.paths.run)
+    left = run.partial("ingest", stage_key(INGEST, ours, run))
+    for name in (
+        "parts/file-00000.arrow",
+        "parts/file-00000.arrow.tmp",
+        "behaviours/shard-00000.parquet.tmp",
+    ):
+        left.write_bytes(name, b"half of")
+
+    files = run_stage(INGEST, ours)["files"]
+
+    assert {**files, "config.json": None} == {**expected, "config.json": None}
 
 
 GOOD = "u,i,view,2020-01-01\nv,j,view,2020-02-02\nw,i,view,2020-03-03\nx,j,view,2020-04-04\n"

@@ -3,12 +3,13 @@ import json
 from pathlib import Path
 
 import polars as pl
+import pyarrow.fs as pafs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.artifacts import ArtifactError
-from pipelines.ingest_files import LINE, BrokenRecordsError, column_names, find_files, read_batches
+from pipelines.ingest_files import LINE, BrokenRecordsError, LogFile, column_names, find_files, read_batches
 
 
 def read(
@@ -134,3 +135,14 @@ def test_columns_of_json_lines_are_those_of_all_lines(tmp_path: Path) -> None:
     (file,) = find_files(str(path), "paths.log")
 
     assert column_names(file, path, ",") == ["a", "b"]
+
+
+def test_a_file_from_elsewhere_is_copied_for_the_time_it_is_read(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("a\n1\n")
+    remote = pafs.SubTreeFileSystem(str(tmp_path), pafs.LocalFileSystem())
+    file = LogFile(remote, "log.csv", "log.csv", 4)
+
+    with file.local() as path:
+        assert path != tmp_path / "log.csv"
+        assert path.read_text() == "a\n1\n"
+    assert not path.exists()
