@@ -33,7 +33,7 @@ def figure(value: float | int | None) -> str:
         return "unknown"
     if isinstance(value, int):
         return f"{value:,}"
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}"
 
 
 def estimate_text(estimate: Mapping[str, Any]) -> str:
