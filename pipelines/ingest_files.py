@@ -116,10 +116,10 @@ def column_names(file: LogFile, path: Path, separator: str) -> list[str] | None:
         if file.format == "jsonl":
             return _json_keys(path)
         with _open_text(path) as stream:
-            header = stream.readline().rstrip("\r\n")
+            header = stream.readline()
     except (OSError, EOFError, pa.ArrowException) as error:
         raise _unreadable(file, error) from error
-    return next(csv.reader([header], delimiter=separator)) if header.strip() else None
+    return next(csv.reader([header.strip("\r\n")], delimiter=separator), []) if header else None
 
 
 def read_batches(
@@ -217,12 +217,14 @@ def _json_records(path: Path, columns: list[str]) -> Iterator[tuple[int, list[st
 
 def _json_keys(path: Path) -> list[str] | None:
     keys: dict[str, None] = {}
+    empty = True
     with _open_text(path) as stream:
-        for line in islice(stream, 1000):
+        for line in filter(str.strip, islice(stream, 1000)):
+            empty = False
             with suppress(ValueError, RecursionError):
                 content = json.loads(line)
                 keys.update(dict.fromkeys(content) if isinstance(content, dict) else {})
-    return list(keys) or None
+    return None if empty else list(keys)
 
 
 def _json_text(value: object) -> str | None:

@@ -150,8 +150,8 @@ def _columns_to_read(config: IngestConfig, file: LogFile, names: list[str]) -> l
         ours = next((c for c in SOURCES if config.source(c) == missing), None)
         place = f"ingest.columns.{ours}" if ours else "ingest"
         raise ArtifactError(
-            f"{place}: expected a column {missing!r} in {file.name}, found {', '.join(names)}. "
-            f"Map it to one of these, as ingest.columns.{ours or 'value'}={names[0]}."
+            f"{place}: expected a column {missing!r} in {file.name}, found {', '.join(names) or 'none'}. "
+            f"Map it to one that is there, as ingest.columns.{ours or 'value'}={names[0] if names else 'NAME'}."
         )
     return [*required, *(c for c in optional if c not in required and c in names)]
 

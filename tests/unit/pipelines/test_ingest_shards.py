@@ -105,8 +105,19 @@ def test_a_missing_column_is_named_with_those_that_are_there(tmp_path: Path) -> 
 
     assert str(caught.value) == (
         "ingest.columns.item_id: expected a column 'sku' in 0.csv, found user_id, item_id, behaviour, timestamp. "
-        "Map it to one of these, as ingest.columns.item_id=user_id."
+        "Map it to one that is there, as ingest.columns.item_id=user_id."
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("a.jsonl", "garbage\n{]\n"), ("a.csv", "\nu,i,view,2020-01-01\n")]
+)
+def test_a_file_of_garbage_is_an_error_and_not_an_empty_one(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log" / name).write_text(text)
+
+    with pytest.raises(ArtifactError, match=f"expected a column 'user_id' in {name}, found none"):
+        run(plan(tmp_path))
 
 
 @settings(max_examples=30, deadline=None)
