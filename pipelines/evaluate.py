@@ -11,7 +11,7 @@ from encoders.sessions import SPLITS, LoggedSlates, SessionLog
 from encoders.state import States
 from pipelines.artifacts import Folder, RunDirectory
 from pipelines.dataset import load_item_embeddings, load_items, load_session_log
-from pipelines.players import policy_scores, simulated_returns, slate_log_probs
+from pipelines.players import load_policy, policy_scores, simulated_returns, slate_log_probs
 from pipelines.progress import track
 from pipelines.stages import Stage, StageContext
 from rl.evaluation.evidence import (
@@ -42,9 +42,11 @@ from rl.evaluation.rivals import (
     popularity,
     random_scorer,
 )
+from rl.policy.bundle import write_bundle
 from rl.tasks import Tasks, build_tasks
 
 CANDIDATE = "ppo"
+NUM_PROBES = 16  # states that the service replays when it loads the bundle
 REPORT = "report.json"
 PAGE = "report.html"
 SIMULATOR_REPORT = "report.json"  # of fit-simulator: auc {task}, drift {statistic}, calibration {task: bins}
@@ -103,10 +105,12 @@ def _evaluate(context: StageContext) -> dict[str, Any]:
         learning_curve=_learning_curve(context),
     )
     report = build_report(setting, evidence)
+    version = _export_bundle(context, log, report["verdict"], tasks)
     write_report(context.folder, report)
     write_report(context.run, report)
     returns = {policy["name"]: policy["weighted"]["mean"] for policy in report["simulated"]["policies"]}
     return {
+        "policy_version": version,
         "promote": report["verdict"]["promote"],
         "reasons": report["verdict"]["reasons"],
         "summary": report["summary"],
@@ -114,6 +118,26 @@ def _evaluate(context: StageContext) -> dict[str, Any]:
         "num_states": len(judged),
         "num_off_policy": len(off_policy.rows),
     }
+
+
+def _export_bundle(context: StageContext, log: SessionLog, verdict: dict[str, Any], tasks: Tasks) -> str:
+    """Write the candidate and all its service needs into ``bundle/``. Returns the policy version."""
+    sessions = log.sessions("test")[:NUM_PROBES]
+    known = np.diff(log.offsets)[sessions] // 2  # in the middle of the session, so that history counts
+    return write_bundle(
+        context.folder.folder("bundle"),
+        load_policy(context.run, CANDIDATE),
+        items=load_items(context.run),
+        embeddings=load_item_embeddings(context.run),
+        users=context.input("embed").read_table("users.parquet"),
+        encoder=context.input("embed").read_json("encoder.json"),
+        config=context.config.model_dump(mode="json"),
+        verdict=verdict,
+        tasks=tasks,
+        probes=log.states(sessions, known, context.config.rl.history_length),
+        task_weights=np.tile(tasks.weights, (len(sessions), 1)),
+        seed=context.config.seed,
+    )
 
 
 def _scorers(context: StageContext, log: SessionLog, num_items: int, tasks: Tasks) -> dict[str, Scorer]:

@@ -18,11 +18,17 @@ class RLConfig(BaseModel):
 
     algorithm: Literal["ppo"] = Field("ppo", description="Learning algorithm.")
     tasks: dict[str, TaskConfig] = Field(
-        {"view": TaskConfig(), "cart": TaskConfig(after="view"), "purchase": TaskConfig(after="cart")},
+        {
+            "view": TaskConfig(weight=0.2),
+            "cart": TaskConfig(weight=0.3, after="view"),
+            "purchase": TaskConfig(weight=0.5, after="cart"),
+        },
         description="Objectives by name; see rl.tasks.NAME.weight.",
     )
     slate_length: int = Field(5, ge=1, le=100, description="Items shown at once, L.")
-    history_length: int = Field(32, ge=1, le=512, description="Latest behaviours of the session a state holds, H.")
+    history_length: int = Field(
+        32, ge=1, le=512, description="Latest behaviours of the session a state holds, H."
+    )
     simulator: SimulatorConfig = SimulatorConfig()
     clone: CloneConfig = CloneConfig()
     ppo: PPOSettings = PPOSettings()

@@ -10,12 +10,16 @@ class CloneConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    num_epochs: int = Field(12, ge=1, description="Passes over the log's targets; the best on validation is kept.")
+    num_epochs: int = Field(
+        6, ge=1, description="Passes over the log's targets; the best on validation is kept."
+    )
     batch_size: int = Field(512, ge=1, description="Targets a step of the optimiser.")
     max_targets: int = Field(200_000, ge=1, description="Targets a pass at most.")
-    learning_rate: float = Field(3e-3, gt=0, description="Peak of the one-cycle schedule.")
-    weight_decay: float = Field(0.1, ge=0, description="AdamW weight decay; small logs overfit fast.")
-    weight_concentration: float = Field(2.0, gt=0, description="How close drawn task weights stay to the configured.")
+    learning_rate: float = Field(1e-3, gt=0, description="Peak of the one-cycle schedule.")
+    weight_decay: float = Field(1.0, ge=0, description="AdamW weight decay; small logs overfit fast.")
+    weight_concentration: float = Field(
+        2.0, gt=0, description="How close drawn task weights stay to the configured."
+    )
 
 
 class PPOSettings(BaseModel):
@@ -23,7 +27,7 @@ class PPOSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    num_iterations: int = Field(120, ge=1, description="Rounds of sampling and learning.")
+    num_iterations: int = Field(100, ge=1, description="Rounds of sampling and learning.")
     num_env_runners: int = Field(0, ge=0, description="Remote samplers; 0 samples in the driver.")
     num_learners: int = Field(0, ge=0, description="Remote learners; 0 learns in the driver.")
     num_gpus_per_learner: float = Field(0.0, ge=0, description="GPUs a learner.")
@@ -31,7 +35,7 @@ class PPOSettings(BaseModel):
     fragment_steps: int = Field(20, ge=1, description="Slates of each session a round; values bridge cuts.")
     num_epochs: int = Field(3, ge=1, description="Passes over a round's steps; more drift off the data.")
     num_minibatches: int = Field(4, ge=1, description="Gradient steps a pass.")
-    learning_rate: float = Field(3e-3, gt=0, description="Adam's step at the start.")
+    learning_rate: float = Field(1e-3, gt=0, description="Adam's step at the start.")
     final_learning_rate: float = Field(0.1, gt=0, le=1, description="Share of it left at the end; linear.")
     grad_clip: float = Field(1.0, gt=0, description="Largest gradient norm; rare rewards make rare spikes.")
     discount: float = Field(
@@ -50,10 +54,10 @@ class PPOSettings(BaseModel):
     value_coefficient: float = Field(
         0.5, ge=0, description="Share of the critic's loss, which has own weights."
     )
-    entropy: float = Field(0.003, ge=0, description="Bonus a nat of a position's entropy, at the start.")
-    final_entropy: float = Field(0.0, ge=0, description="The same at the end, reached linearly.")
+    entropy: float = Field(0.02, ge=0, description="Bonus a nat of a position's entropy, at the start.")
+    final_entropy: float = Field(0.003, ge=0, description="The same at the end, reached linearly.")
     kl: float = Field(
-        0.003, ge=0, description="Price a nat a position of leaving the clone; with a target, the first."
+        0.01, ge=0, description="Price a nat a position of leaving the clone; with a target, the first."
     )
     kl_target: float | None = Field(
         None,
@@ -69,3 +73,11 @@ class PPOSettings(BaseModel):
     popart_rate: float = Field(
         0.1, gt=0, le=1, description="Share of a round in the targets' running moments."
     )
+    weight_concentration: float | None = Field(
+        5.0,
+        gt=0,
+        description="How close half of the sessions' drawn task weights stay to the configured; None fixes them.",
+    )
+    judge_every: int = Field(10, ge=1, description="Rounds between looks at the held-out simulator.")
+    judge_patience: int = Field(40, ge=1, description="Rounds without a rise there that end training.")
+    num_judge_sessions: int = Field(400, ge=10, description="Validation sessions played at each look.")

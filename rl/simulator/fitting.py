@@ -69,7 +69,7 @@ def step_losses(
     scores = model.scores(before, vectors, biases, items)
     answered = responses.amax(-1)  # [n, L]
     if model.shape.mode == "slate":
-        logit = scores[..., 0] + model.position_bias[: items.shape[1]]
+        logit = scores[..., 0] + model.positions(items.shape[1])
         loss = nn.functional.binary_cross_entropy_with_logits(logit, answered, reduction="none")
         response = (loss * shown).sum() / total
     else:
@@ -240,7 +240,7 @@ def calibrate(model: ResponseModel, steps: Steps, past: Tensor) -> None:
     scores = model.scores(before, vectors, biases, items)
     answered = responses.amax(-1)
     if model.shape.mode == "slate":
-        logit = scores[..., 0] + model.position_bias[: items.shape[1]]
+        logit = scores[..., 0] + model.positions(items.shape[1])
         model.level.bias[0] += _shift(logit[shown], answered[shown])
     for task, parent in enumerate(model.shape.parents):
         reached = (answered if parent < 0 else responses[..., parent]) > 0

@@ -153,20 +153,29 @@ class ResponseModel(nn.Module):
         query = self.query(context).unflatten(-1, (-1, self.shape.item_width))[..., 0, :]
         return query @ vectors[:-1].T + biases[:, 0]
 
-    def log_response(self, scores: Tensor, catalogue: Tensor | None) -> Tensor:
-        """Log chance that the item at each position gets any response. ``scores`` [..., L, heads]."""
-        root = scores[..., 0]
-        if catalogue is None:
-            return nn.functional.logsigmoid(root + self.position_bias[: root.shape[-1]])
-        return root - torch.logsumexp(catalogue, -1, keepdim=True)
+    def positions(self, length: int) -> Tensor:
+        """Position effects on the response's logit; those below the longest logged slate repeat its last. [L]."""
+        known = self.position_bias[:length]
+        return torch.cat([known, known[-1:].expand(length - len(known))])
 
     def outlook(self, context: Tensor, vectors: Tensor, biases: Tensor, items: Tensor) -> Outlook:
         """What to expect of slates ``items`` [..., L]."""
         scores = self.scores(context, vectors, biases, items)
-        catalogue = None
-        if self.shape.mode == "next_item":
-            catalogue = self.all_response_scores(context, vectors, biases)
-        response = self.log_response(scores, catalogue).exp()
+        if self.shape.mode == "slate":
+            response = torch.sigmoid(scores[..., 0] + self.positions(items.shape[-1]))
+        else:
+            total = torch.logsumexp(self.all_response_scores(context, vectors, biases), -1, keepdim=True)
+            response = torch.exp(scores[..., 0] - total)
+        return self.expect(scores, response)
+
+    def shelf_outlook(self, context: Tensor, vectors: Tensor, biases: Tensor) -> Outlook:
+        """What to expect of every item, were it shown first. Chances and values [..., N, K]."""
+        shelf = torch.arange(self.shape.num_items, device=context.device).expand(*context.shape[:-1], -1)
+        scores = self.scores(context, vectors, biases, shelf)
+        if self.shape.mode == "slate":
+            response = torch.sigmoid(scores[..., 0] + self.position_bias[0])
+        else:
+            response = torch.softmax(scores[..., 0], -1)
         return self.expect(scores, response)
 
     def expect(self, scores: Tensor, response: Tensor) -> Outlook:

@@ -16,6 +16,11 @@ SUMMARY_WIDTH = 8  # leading directions of the item features in the critic's sum
 SUMMARY_DECAYS = (0.5, 0.8, 0.95, 1.0)
 
 
+def summary_width(num_tasks: int, feature_width: int) -> int:
+    """Width of the observation's ``summary``."""
+    return len(SUMMARY_DECAYS) * (2 * min(SUMMARY_WIDTH, feature_width) + num_tasks + 2)
+
+
 class StepResult(NamedTuple):
     """What a step of B sessions brought."""
 
@@ -84,6 +89,20 @@ class Sessions:
         return torch.stack(rewards), torch.stack(chances)
 
     @torch.no_grad()
+    def shelf_rewards(self, task_weights: Tensor) -> Tensor:
+        """Expected weighted reward of every item, were it shown first: mean over members. float32 [B, N]."""
+        paid = torch.from_numpy(self.ensemble.tasks.pays_value)
+        signed = task_weights * torch.from_numpy(self.ensemble.tasks.signs)  # [B, K]
+        total = torch.zeros(())
+        for member, context, (vectors, biases) in zip(
+            self.ensemble.members, self.contexts(), self.tables, strict=True
+        ):
+            outlook = member.shelf_outlook(context, vectors, biases)
+            rewards = outlook.chances * torch.where(paid, outlook.values, torch.ones(()))
+            total = total + torch.einsum("bnk,bk->bn", rewards, signed)
+        return total / len(self.states)
+
+    @torch.no_grad()
     def answer(self, slates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Show slates and move on.
 
@@ -101,19 +120,22 @@ class Sessions:
             mean = torch.where(sign > 0, mean.clamp_min(0), mean)
         own = chances[self.member, torch.arange(len(slates))]  # [B, L, K]
         responses = self._sample(own)
+        self.follow(slates, responses)
         left = torch.zeros(len(slates), dtype=torch.bool)
         draw = torch.rand(len(slates), generator=self.generator)
-        for index, member in enumerate(self.ensemble.members):
-            vectors, _ = self.tables[index]
-            scale = torch.tensor(member.shape.value_scale)
-            paid = torch.from_numpy(self.ensemble.tasks.pays_value)
-            values = responses * torch.where(paid, scale, torch.zeros(()))
-            state = member.advance(self.states[index], vectors, slates, responses, values)
-            self.states[index] = state
-            mine = self.member == index
-            chance = torch.sigmoid(member.leave(member.context(state, self.past))[:, 0])
-            left |= mine & (draw < chance)
+        for index, (member, context) in enumerate(zip(self.ensemble.members, self.contexts(), strict=True)):
+            left |= (self.member == index) & (draw < torch.sigmoid(member.leave(context)[:, 0]))
         return mean, responses, left
+
+    @torch.no_grad()
+    def follow(self, slates: Tensor, responses: Tensor) -> None:
+        """Move every member's state on by slates [B, L] and responses [B, L, K]."""
+        paid = torch.from_numpy(self.ensemble.tasks.pays_value)
+        for index, member in enumerate(self.ensemble.members):
+            values = responses * torch.where(paid, torch.tensor(member.shape.value_scale), torch.zeros(()))
+            self.states[index] = member.advance(
+                self.states[index], self.tables[index][0], slates, responses, values
+            )
 
     def _sample(self, chances: Tensor) -> Tensor:
         """Responses drawn along the funnel from joint chances [B, L, K]."""

@@ -1,0 +1,164 @@
+"""``slatewise demo``: the whole loop on the made-up shop, and then the truth."""
+
+import logging
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from encoders.sessions import SessionLog
+from pipelines.artifacts import RunDirectory
+from pipelines.config import Config, PathsConfig, override_config
+from pipelines.dataset import load_session_log
+from pipelines.players import evaluation_sessions, make_players
+from pipelines.registry import RUN_ORDER, STAGES
+from pipelines.shop.logging_policy import ShopLog, make_shop
+from pipelines.shop.truth import LoggingPlayer, OraclePlayer, live_sessions
+from pipelines.shop.world import TASKS
+from pipelines.stages import Stage, StageContext, run_stage
+from rl.evaluation.text import text_table
+from rl.players import Player, play
+from rl.tasks import build_tasks
+
+logger = logging.getLogger(__name__)
+
+UPPER_BOUND = "planner"
+PRICES, BONUSES = (0.0, 0.5, 1.0, 2.0, 4.0), (0.0, 0.5, 1.0)
+
+
+def _make_log(context: StageContext) -> dict[str, Any]:
+    shop = make_shop(context.config.shop, context.config.seed)
+    context.folder.write_table("log.parquet", shop.behaviours.to_arrow())
+    context.folder.write_table("items.parquet", shop.world.catalogue.table.to_arrow())
+    counts = shop.behaviours["behaviour"].value_counts(sort=True)
+    return {
+        "num_sessions": len(shop.session_ids),
+        "num_rows": len(shop.behaviours),
+        "behaviours": dict(zip(counts["behaviour"].to_list(), counts["count"].to_list(), strict=True)),
+    }
+
+
+SHOP = Stage(
+    name="shop",
+    inputs=(),
+    sections=("seed", "shop"),
+    execute=_make_log,
+    help="Open the made-up shop and keep its log.",
+)
+
+
+def run_demo(config: Config) -> dict[str, Any]:
+    """Make the shop's log, run every stage on it, play the policies live, and print the truth.
+
+    Returns:
+        The report, with ``truth`` filled in.
+
+    Raises:
+        ValueError: ``rl.tasks`` names other behaviours than the shop has.
+    """
+    from pipelines.evaluate import publish_truth
+
+    started = time.monotonic()
+    tasks = build_tasks(config.rl.tasks)
+    if set(tasks.behaviours) != set(TASKS) or any(tasks.pays_value):
+        raise ValueError(
+            f"rl.tasks: the demo's shop has {', '.join(TASKS)}, each paying by response; "
+            f"got {', '.join(tasks.behaviours)}. Change weights only, as rl.tasks.purchase.weight=3."
+        )
+    if config.paths.run == PathsConfig().run:
+        config = override_config(config, {"paths.run": "runs/demo"})
+    run = RunDirectory(config.paths.run)
+    run_stage(SHOP, config)
+    config = override_config(
+        config, {"paths.log": run.join("shop/log.parquet"), "paths.items": run.join("shop/items.parquet")}
+    )
+    for name in RUN_ORDER:
+        run_stage(STAGES[name], config)
+    logger.info("truth: playing the policies live in the shop")
+    returns = true_returns(run, config)
+    report = publish_truth(run, returns, UPPER_BOUND)
+    _show(report, run, config, time.monotonic() - started)
+    return report
+
+
+def true_returns(run: RunDirectory, config: Config) -> dict[str, NDArray[np.float32]]:
+    """True return of each live session per task, by policy. All start from the log's test sessions. [n, K]."""
+    shop = make_shop(config.shop, config.seed)
+    log = load_session_log(run, config)
+    sessions = evaluation_sessions(log, config.rl.evaluation.num_sessions)
+    players = make_players(run, config, log)
+    players["logging"] = LoggingPlayer(shop, config.shop.slate_length, config.seed)
+    order = ("logging", "random", "popular", "greedy", "clone", "ppo")
+    out = {name: _play_live(shop, log, sessions, players[name], config) for name in order}
+    out["myopic_oracle"] = _play_oracle(shop, log, sessions, config, 0.0, 0.0)
+    out[UPPER_BOUND] = _play_oracle(shop, log, sessions, config, *_plan(shop, log, config))
+    return out
+
+
+def _plan(shop: ShopLog, log: SessionLog, config: Config) -> tuple[float, float]:
+    """The planner's price and bonus, searched on validation users, not on those that the table shows."""
+    sessions = log.sessions("validation")[:200]
+    weights = build_tasks(config.rl.tasks).weights
+
+    def value(pair: tuple[float, float]) -> float:
+        return float((_play_oracle(shop, log, sessions, config, *pair) @ weights).mean())
+
+    return max(((price, bonus) for price in PRICES for bonus in BONUSES), key=value)
+
+
+def _play_oracle(
+    shop: ShopLog, log: SessionLog, sessions: NDArray[np.int64], config: Config, price: float, bonus: float
+) -> NDArray[np.float32]:
+    live = live_sessions(shop, [log.session_ids[s] for s in sessions], config.seed + 1)
+    weights = np.zeros(len(TASKS), dtype=np.float32)
+    tasks = build_tasks(config.rl.tasks)
+    for name, weight in zip(tasks.behaviours, tasks.weights, strict=True):
+        weights[TASKS.index(name)] = weight
+    player = OraclePlayer(live, weights, config.rl.slate_length, price, bonus)
+    return _run_live(live, player, log, sessions, config)
+
+
+def _play_live(
+    shop: ShopLog, log: SessionLog, sessions: NDArray[np.int64], player: Player, config: Config
+) -> NDArray[np.float32]:
+    live = live_sessions(shop, [log.session_ids[s] for s in sessions], config.seed + 1)
+    return _run_live(live, player, log, sessions, config)
+
+
+def _run_live(
+    live: Any, player: Player, log: SessionLog, sessions: NDArray[np.int64], config: Config
+) -> NDArray[np.float32]:
+    """Plays to the end. Returns in the config's task order, float32 [n, K]."""
+    tasks = build_tasks(config.rl.tasks)
+    past = torch.from_numpy(log.past[sessions])
+    weights = torch.from_numpy(tasks.weights).expand(len(past), -1)
+    features = torch.zeros(len(live.world.catalogue), 1)  # the trace's summary serves critics only
+    returns, _ = play(
+        live, player, past, weights, features, len(tasks), config.rl.history_length, config.shop.max_steps
+    )
+    order = [TASKS.index(name) for name in tasks.behaviours]
+    return returns[:, order].numpy()
+
+
+def _show(report: dict[str, Any], run: RunDirectory, config: Config, seconds: float) -> None:
+    truth = {policy["name"]: policy["weighted"]["mean"] for policy in report["truth"]["policies"]}
+    bound = report["truth"]["upper_bound"]["mean"]
+    lines = [
+        "",
+        "True return a session in the made-up shop (95% intervals over sessions)",
+        text_table(report, "truth"),
+        f"ppo earns {truth['ppo'] / truth['logging']:.2f} times the logging policy, "
+        f"{truth['ppo'] / truth['greedy']:.2f} times greedy, and {truth['ppo'] / bound:.0%} of a planner that "
+        "sees every hidden state.",
+        report["summary"],
+        "",
+        f"Report   {run.join('report.html')}",
+        f"Took     {seconds:.0f} s",
+        "Next     slatewise status " + config.paths.run,
+        f"         slatewise serve --policy {config.paths.run}",
+        f"         slatewise demo seed={config.seed + 1} paths.run={config.paths.run}-{config.seed + 1}",
+        "         slatewise run --config rees46.yaml paths.log=YOUR_LOG.csv.gz paths.run=runs/mine",
+    ]
+    print("\n".join(lines))

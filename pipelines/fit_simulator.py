@@ -1,0 +1,152 @@
+"""Stage ``fit-simulator``: the training ensemble, the held-out one, and how far to trust them."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cluster.connection import connect
+from encoders.sessions import SessionLog
+from pipelines.dataset import load_item_embeddings, load_session_log
+from pipelines.progress import track
+from pipelines.stages import Stage, StageContext
+from rl.simulator.config import SimulatorConfig
+from rl.simulator.fitting import FitReport, fit_member, response_shape
+from rl.simulator.report import drift, task_report
+from rl.simulator.response_model import ResponseModel, fixed_features
+from rl.simulator.simulation import Ensemble
+from rl.simulator.steps import Steps, build_steps
+from rl.simulator.storage import ensemble_files, user_bucket
+from rl.tasks import Tasks, build_tasks
+
+FEATURE_WIDTH = 32  # leading directions of the text embeddings that the response model reads
+
+
+def _fit_simulator(context: StageContext) -> dict[str, Any]:
+    config, settings = context.config, context.config.rl.simulator
+    tasks = build_tasks(config.rl.tasks)
+    log = load_session_log(context.run, config)
+    embeddings = load_item_embeddings(context.run)
+    train, apart = split_users(log, settings)
+    with connect(config.cluster):
+        ensemble, fits = fit_ensemble(
+            log, train, embeddings, tasks, settings, settings.num_members, config.seed
+        )
+        heldout, held_fits = fit_ensemble(
+            log, apart, embeddings, tasks, settings, settings.num_heldout_members, config.seed + 10_000
+        )
+    for part, fitted in (("train", ensemble), ("heldout", heldout)):
+        for name, data in ensemble_files(fitted).items():
+            context.folder.write_bytes(f"{part}/{name}", data)
+    report = _report(log, train, ensemble, heldout, config.rl.history_length, settings, config.seed)
+    report["fits"] = [vars(fit) for fit in (*fits, *held_fits)]
+    context.folder.write_json("report.json", report)
+    return {
+        "mode": ensemble.members[0].shape.mode,
+        "num_members": len(ensemble.members),
+        "num_train_sessions": len(train),
+        "num_heldout_sessions": len(apart),
+        "auc": report["auc"],
+        "drift": report["drift"],
+    }
+
+
+def split_users(log: SessionLog, settings: SimulatorConfig) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Latest training sessions of the users to learn from, and of those that only the held-out simulator sees."""
+    sessions = log.sessions("train")
+    bucket = user_bucket([log.user_ids[s] for s in sessions])
+    apart = bucket < 1000 * settings.heldout_fraction
+    if not apart.any() or apart.all():
+        raise ValueError(
+            f"fit-simulator: expected users enough to keep {settings.heldout_fraction:.0%} of them apart, "
+            f"got {len(set(log.user_ids))}. Use a longer log."
+        )
+    return sessions[~apart][-settings.max_sessions :], sessions[apart][-settings.max_sessions :]
+
+
+def fit_ensemble(
+    log: SessionLog,
+    sessions: NDArray[np.int64],
+    embeddings: NDArray[np.float32],
+    tasks: Tasks,
+    settings: SimulatorConfig,
+    num_members: int,
+    seed: int,
+) -> tuple[Ensemble, list[FitReport]]:
+    """Fit members in parallel Ray tasks, each with its own seed. Ray must be connected."""
+    import ray
+
+    item_mean, item_projection = fixed_features(embeddings, FEATURE_WIDTH)
+    past_mean, past_projection = fixed_features(log.past[log.sessions("train")], FEATURE_WIDTH)
+    steps = build_steps(log, sessions, tasks.parents, settings.max_steps)
+    item_features = torch.from_numpy((embeddings - item_mean) @ item_projection)
+    past = torch.from_numpy((log.past[steps.session.numpy()] - past_mean) @ past_projection)
+    held_back = _held_back(log, steps)
+    widths = (FEATURE_WIDTH, FEATURE_WIDTH)
+    slates = log.slates is not None
+    shape = response_shape(settings, steps, tasks.parents, len(embeddings), widths, slates)
+    shared = ray.put((shape, item_features, steps, past, held_back, settings))
+    fit = ray.remote(num_cpus=1)(_fit_one)
+    waiting = [fit.remote(shared, seed + index) for index in range(num_members)]
+    fitted = [ray.get(result) for result in track(waiting, total=num_members, what="simulator members")]
+    members = []
+    for state, _ in fitted:
+        member = ResponseModel(shape, item_features)
+        member.load_state_dict({name: torch.tensor(value) for name, value in state.items()})
+        members.append(member.eval().requires_grad_(False))
+    ensemble = Ensemble(
+        members=tuple(members),
+        tasks=tasks,
+        past_mean=torch.from_numpy(past_mean),
+        past_projection=torch.from_numpy(past_projection),
+        max_steps=settings.max_steps,
+        pessimism=settings.pessimism,
+    )
+    return ensemble, [report for _, report in fitted]
+
+
+def _fit_one(shared: Any, seed: int) -> tuple[dict[str, NDArray[np.float32]], FitReport]:
+    torch.set_num_threads(1)
+    shape, item_features, steps, past, held_back, settings = shared
+    member, report = fit_member(shape, item_features, steps, past, held_back, settings, seed)
+    return {name: value.numpy() for name, value in member.state_dict().items()}, report
+
+
+def _held_back(log: SessionLog, steps: Steps) -> NDArray[np.bool_]:
+    """A tenth of the users for the early stop; a tenth of the sessions where that would be none or all."""
+    bucket = user_bucket([log.user_ids[s] for s in steps.session.tolist()])
+    held: NDArray[np.bool_] = bucket % 10 == 0
+    if not held.any() or held.all():
+        held = np.arange(len(steps)) % 10 == 9
+        held[-1] = True
+    return held
+
+
+def _report(
+    log: SessionLog,
+    train: NDArray[np.int64],
+    ensemble: Ensemble,
+    heldout: Ensemble,
+    history_length: int,
+    settings: SimulatorConfig,
+    seed: int,
+) -> dict[str, Any]:
+    """Predictions and drift of the training ensemble on test sessions; drift of the held-out one beside it."""
+    parents = ensemble.tasks.parents
+    test = build_steps(log, log.sessions("test"), parents, settings.max_steps)
+    known = build_steps(log, train, parents, settings.max_steps)
+    past = torch.from_numpy(log.past[test.session.numpy()])
+    report: dict[str, Any] = dict(task_report(ensemble, known, test, past, seed))
+    report["drift"] = drift(ensemble, log, test, history_length, 2000, seed)
+    report["drift_heldout"] = drift(heldout, log, test, history_length, 2000, seed)
+    return report
+
+
+FIT_SIMULATOR = Stage(
+    name="fit-simulator",
+    inputs=("ingest", "embed"),
+    sections=("seed", "rl.tasks", "rl.simulator", "rl.history_length"),
+    execute=_fit_simulator,
+    help="Learn from the log how users respond to slates and when they leave.",
+)

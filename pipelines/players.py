@@ -1,0 +1,134 @@
+"""A run's policies and rivals, ready to play, to score and to be asked for probabilities."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load as load_safetensors
+
+from encoders.sessions import SessionLog
+from encoders.state import States
+from pipelines.artifacts import RunDirectory
+from pipelines.config import Config
+from pipelines.dataset import cached_item_embeddings, load_session_log, load_simulator
+from rl.evaluation.rivals import popularity
+from rl.players import GreedyPlayer, Player, PolicyPlayer, StatelessPlayer, play
+from rl.policy.network import PolicyShape, SlatePolicy
+from rl.policy.plackett_luce import slate_log_prob
+from rl.simulator.simulation import Sessions
+from rl.tasks import Tasks, build_tasks
+
+BATCH = 1024  # states scored at once
+
+
+def load_policy(run: RunDirectory, name: str) -> SlatePolicy:
+    """A trained policy: ``clone`` or ``ppo``."""
+    folder = run.folder("train")
+    shape = PolicyShape.model_validate(folder.read_json("shape.json"))
+    policy = SlatePolicy(shape, cached_item_embeddings(run.uri))
+    policy.load_state_dict(load_safetensors(folder.read_bytes(f"{name}.safetensors")))
+    return policy.eval().requires_grad_(False)
+
+
+def make_players(run: RunDirectory, config: Config, log: SessionLog) -> dict[str, Player]:
+    """Every policy of the comparison that needs no truth, by name."""
+    tasks, length = build_tasks(config.rl.tasks), config.rl.slate_length
+    num_items = len(cached_item_embeddings(run.uri))
+    generator = torch.Generator().manual_seed(config.seed)
+    top = torch.from_numpy(popularity(log, num_items, tasks)).topk(length).indices
+    players: dict[str, Player] = {
+        "random": StatelessPlayer(
+            lambda n: torch.rand(n, num_items, generator=generator).topk(length).indices
+        ),
+        "popular": StatelessPlayer(lambda n: top.expand(n, -1)),
+        "greedy": GreedyPlayer(load_simulator(run, config, "train"), length, config.seed),
+        "clone": PolicyPlayer(load_policy(run, "clone"), length, config.seed),
+        "ppo": PolicyPlayer(load_policy(run, "ppo"), length, config.seed),
+    }
+    logged = _logged_slates(log, length)
+    if logged is not None:
+        drawn = logged
+        players["logging"] = StatelessPlayer(
+            lambda n: drawn[torch.randint(len(drawn), (n,), generator=generator)]
+        )
+    return players
+
+
+def _logged_slates(log: SessionLog, length: int) -> torch.Tensor | None:
+    """The test sessions' slates of full length, to be replayed at random; None where the log has none."""
+    if log.slates is None or log.slates.items.shape[1] < length:
+        return None
+    test = np.isin(log.slates.session, log.sessions("test"))
+    slates = log.slates.items[test][:, :length]
+    slates = slates[(slates >= 0).all(1)]
+    return torch.from_numpy(slates) if len(slates) else None
+
+
+def evaluation_sessions(log: SessionLog, num_sessions: int) -> NDArray[np.int64]:
+    """Test sessions to start from, earliest first, repeated where there are fewer than asked for. int64 [n]."""
+    return np.resize(log.sessions("test"), num_sessions)
+
+
+def simulated_returns(run: RunDirectory, config: Config) -> dict[str, NDArray[np.float32]]:
+    """Signed return of each session per task in the held-out simulator, by policy. float32 [n, K]."""
+    log = load_session_log(run, config)
+    heldout = replace(load_simulator(run, config, "heldout"), pessimism=0.0)
+    tasks = build_tasks(config.rl.tasks)
+    sessions = evaluation_sessions(log, config.rl.evaluation.num_sessions)
+    past = torch.from_numpy(log.past[sessions])
+    weights = torch.from_numpy(tasks.weights).expand(len(past), -1)
+    features = heldout.members[0].item_features
+    out = {}
+    for name, player in make_players(run, config, log).items():
+        generator = torch.Generator().manual_seed(config.seed)
+        world = Sessions(heldout, past, generator)
+        returns, _ = play(
+            world, player, past, weights, features, len(tasks), config.rl.history_length, heldout.max_steps
+        )
+        out[name] = returns.numpy()
+    return out
+
+
+def policy_scores(run: RunDirectory, config: Config) -> dict[str, Callable[[States], NDArray[np.float32]]]:
+    """Scores of the whole catalogue by the trained policies at the configured task weights."""
+    tasks = build_tasks(config.rl.tasks)
+    return {name: _scorer(load_policy(run, name), tasks) for name in ("clone", "ppo")}
+
+
+def _scorer(policy: SlatePolicy, tasks: Tasks) -> Callable[[States], NDArray[np.float32]]:
+    with torch.no_grad():
+        keys = policy.item_keys()
+
+    def score(states: States) -> NDArray[np.float32]:
+        return _logits(policy, states, tasks, keys).numpy()
+
+    return score
+
+
+@torch.no_grad()
+def _logits(policy: SlatePolicy, states: States, tasks: Tasks, keys: object) -> torch.Tensor:
+    weights = torch.from_numpy(tasks.weights).expand(len(states), -1)
+    return policy.logits(
+        torch.from_numpy(states.past),
+        torch.from_numpy(states.history_items),
+        torch.from_numpy(states.history_tasks),
+        weights,
+        keys=keys,  # type: ignore[arg-type]
+    )
+
+
+def slate_log_probs(
+    run: RunDirectory, config: Config, states: States, slates: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """The PPO policy's log-probability of each logged item at its position. float64 [R, L]."""
+    policy, tasks = load_policy(run, "ppo"), build_tasks(config.rl.tasks)
+    with torch.no_grad():
+        keys = policy.item_keys()
+    parts = []
+    for start in range(0, len(slates), BATCH):
+        rows = slice(start, start + BATCH)
+        logits = _logits(policy, states.rows(rows), tasks, keys)
+        parts.append(slate_log_prob(logits.double(), torch.from_numpy(slates[rows])))
+    return torch.cat(parts).numpy()

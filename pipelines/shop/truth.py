@@ -1,0 +1,89 @@
+"""Playing policies live in the made-up shop, from the very users whose sessions were logged."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipelines.shop.logging_policy import ShopLog, plackett_luce
+from pipelines.shop.world import TASKS, ShopWorld, Visitors
+from rl.simulator.simulation import Observation
+
+
+class ShopSessions:
+    """B live sessions of the shop."""
+
+    def __init__(self, world: ShopWorld, visitors: Visitors, seed: int) -> None:
+        self.world = world
+        self.visitors = visitors
+        self.dice = np.random.default_rng(seed)
+
+    def answer(self, slates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Rewards, which are the responses themselves, responses [B, L, K], and who left."""
+        answer = self.world.answer(self.visitors, slates.numpy(), self.dice)
+        responses = torch.from_numpy(answer.responses)
+        return responses, responses, torch.from_numpy(answer.ended)
+
+
+def live_sessions(shop: ShopLog, session_ids: Sequence[str], seed: int) -> ShopSessions:
+    """The shop with these logged sessions' users at the door, as they were when the session began.
+
+    Args:
+        shop: The shop that made the log.
+        session_ids: As ingested; ours is what follows the last colon.
+        seed: Of the users' dice.
+    """
+    place = {session: row for row, session in enumerate(shop.session_ids)}
+    rows = np.array([place[session.rsplit(":", 1)[-1]] for session in session_ids], dtype=np.int64)
+    return ShopSessions(shop.world, shop.visitors.rows(rows), seed)
+
+
+class LoggingPlayer:
+    """The policy that made the log."""
+
+    def __init__(self, shop: ShopLog, length: int, seed: int) -> None:
+        self.scores, self.length = shop.scores, length
+        self.dice = np.random.default_rng(seed)
+
+    def start(self, past: Tensor) -> None:
+        """Nothing to remember."""
+
+    def choose(self, observation: Observation) -> Tensor:
+        """Slates by the logging policy's scores."""
+        slates, _ = plackett_luce(self.scores, len(observation["past"]), self.length, self.dice)
+        return torch.from_numpy(slates)
+
+    def watch(self, slates: Tensor, responses: Tensor) -> None:
+        """Nothing to learn."""
+
+
+class OraclePlayer:
+    """Sees every hidden state of the live sessions; no real policy can.
+
+    An item's worth is its expected weighted reward now, less a price on the bait that its views would feed, plus a
+    bonus on views that fit the taste. Both at 0, it is the best slate for the next step.
+    """
+
+    def __init__(
+        self, sessions: ShopSessions, weights: NDArray[np.float32], length: int, price: float, bonus: float
+    ) -> None:
+        self.sessions, self.weights, self.length = sessions, weights, length
+        self.price, self.bonus = price, bonus
+
+    def start(self, past: Tensor) -> None:
+        """The sessions hold the state."""
+
+    def choose(self, observation: Observation) -> Tensor:
+        """The best slates by that worth."""
+        world, visitors = self.sessions.world, self.sessions.visitors
+        chances = world.probabilities(visitors)
+        shelf = world.catalogue
+        match = visitors.taste @ shelf.taste.T
+        view = chances[..., TASKS.index("view")]
+        worth = chances @ self.weights + view * (self.bonus * match - self.price * shelf.bait)
+        return torch.from_numpy(worth).topk(self.length, -1).indices
+
+    def watch(self, slates: Tensor, responses: Tensor) -> None:
+        """Nothing to learn."""

@@ -1,0 +1,145 @@
+"""Anything that chooses slates, played in anything that answers them: simulator or made-up shop."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from rl.policy.network import SlatePolicy
+from rl.policy.plackett_luce import sample_slates
+from rl.simulator.simulation import Ensemble, Observation, Sessions, Trace
+
+
+class World(Protocol):
+    """B sessions that answer slates."""
+
+    def answer(self, slates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Rewards [B, L, K], responses [B, L, K] and who left, bool [B]."""
+
+
+class Player(Protocol):
+    """A policy at play. ``start`` begins B sessions; ``choose`` and ``watch`` alternate."""
+
+    def start(self, past: Tensor) -> None:
+        """Begin sessions with these pasts [B, D]."""
+
+    def choose(self, observation: Observation) -> Tensor:
+        """Slates, int64 [B, L]."""
+
+    def watch(self, slates: Tensor, responses: Tensor) -> None:
+        """See what came of them."""
+
+
+class StatelessPlayer:
+    """Slates from a function of the number of sessions alone: random, popular, logged slates replayed."""
+
+    def __init__(self, draw: Callable[[int], Tensor]) -> None:
+        self.draw = draw
+
+    def start(self, past: Tensor) -> None:
+        """Nothing to remember."""
+
+    def choose(self, observation: Observation) -> Tensor:
+        """Drawn slates."""
+        return self.draw(len(observation["past"]))
+
+    def watch(self, slates: Tensor, responses: Tensor) -> None:
+        """Nothing to learn."""
+
+
+class PolicyPlayer:
+    """A slate policy as it serves: slates drawn by Plackett-Luce."""
+
+    def __init__(self, policy: SlatePolicy, length: int, seed: int) -> None:
+        self.policy = policy.eval()
+        self.length = length
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def start(self, past: Tensor) -> None:
+        """Compute the item keys once."""
+        with torch.no_grad():
+            self.keys = self.policy.item_keys()
+
+    @torch.no_grad()
+    def choose(self, observation: Observation) -> Tensor:
+        """Slates drawn at the observation's task weights."""
+        logits = self.policy.logits(
+            observation["past"],
+            observation["history_items"],
+            observation["history_tasks"],
+            observation["task_weights"],
+            keys=self.keys,
+        )
+        return sample_slates(logits, self.length, self.generator)
+
+    def watch(self, slates: Tensor, responses: Tensor) -> None:
+        """The observation holds all it needs."""
+
+
+class GreedyPlayer:
+    """The simulator's best slate for the next step: items by expected weighted reward, best first.
+
+    Responses at different positions do not influence each other within a slate, so that this is the exact maximum.
+    """
+
+    def __init__(self, ensemble: Ensemble, length: int, seed: int) -> None:
+        self.ensemble = ensemble
+        self.length = length
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def start(self, past: Tensor) -> None:
+        """Begin tracking the sessions in every member."""
+        self.sessions = Sessions(self.ensemble, past, self.generator)
+
+    def choose(self, observation: Observation) -> Tensor:
+        """The best slates."""
+        return self.sessions.shelf_rewards(observation["task_weights"]).topk(self.length, -1).indices
+
+    def watch(self, slates: Tensor, responses: Tensor) -> None:
+        """Move every member's state on."""
+        self.sessions.follow(slates, responses)
+
+
+@torch.no_grad()
+def play(
+    world: World,
+    player: Player,
+    past: Tensor,
+    task_weights: Tensor,
+    item_features: Tensor,
+    num_tasks: int,
+    history_length: int,
+    max_steps: int,
+) -> tuple[Tensor, Tensor]:
+    """Play each session to its end.
+
+    Args:
+        world: Answers the slates.
+        player: Chooses them.
+        past: Embeddings of the users' pasts. float32 [B, D].
+        task_weights: float32 [B, K].
+        item_features: Of the catalogue, for the trace. float32 [N, P].
+        num_tasks: K.
+        history_length: H of the states.
+        max_steps: Slates at most.
+
+    Returns:
+        Returns by task, float32 [B, K], and lengths, int64 [B].
+    """
+    trace = Trace(past, item_features, num_tasks, history_length)
+    alive = torch.ones(len(past), dtype=torch.bool)
+    returns = torch.zeros(len(past), num_tasks)
+    lengths = torch.zeros(len(past), dtype=torch.int64)
+    player.start(past)
+    for _ in range(max_steps):
+        slates = player.choose(trace.observe(task_weights))
+        rewards, responses, left = world.answer(slates)
+        returns += rewards.sum(1) * alive[:, None]
+        lengths += alive
+        player.watch(slates, responses)
+        trace.add(slates, responses)
+        alive &= ~left
+        if not alive.any():
+            break
+    return returns, lengths

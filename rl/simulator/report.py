@@ -1,0 +1,140 @@
+"""How far a simulator can be trusted: predictions on later sessions, and drift of what it plays from the log."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from encoders.sessions import SessionLog
+from rl.players import StatelessPlayer, play
+from rl.simulator.simulation import Ensemble, Sessions
+from rl.simulator.steps import Steps
+
+
+def auc(chance: NDArray[np.float64], label: NDArray[np.bool_]) -> float | None:
+    """Area under the ROC curve, ties counted half; None where one class is missing.
+
+    Source:
+        Mann and Whitney 1947: the chance that a positive is ranked above a negative.
+    """
+    positives, negatives = int(label.sum()), int((~label).sum())
+    if not positives or not negatives:
+        return None
+    ranks = rankdata(chance)
+    return float((ranks[label].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def log_loss(chance: NDArray[np.float64], label: NDArray[np.bool_]) -> float:
+    """Mean negative log-likelihood, nats."""
+    clipped = chance.clip(1e-7, 1 - 1e-7)
+    return float(-np.where(label, np.log(clipped), np.log1p(-clipped)).mean())
+
+
+def calibration_bins(
+    chance: NDArray[np.float64], label: NDArray[np.bool_], num_bins: int = 10
+) -> list[dict[str, Any]]:
+    """Mean predicted and observed rate in bins of equal size."""
+    order = np.argsort(chance, kind="stable")
+    return [
+        {"predicted": float(chance[part].mean()), "observed": float(label[part].mean()), "n": len(part)}
+        for part in np.array_split(order, num_bins)
+        if len(part)
+    ]
+
+
+@torch.no_grad()
+def predict(
+    ensemble: Ensemble, steps: Steps, past: torch.Tensor, seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.int64]]:
+    """The ensemble's mean chance of each shown item's responses, and what happened.
+
+    In a log without slates each item acted on gets a random one beside it, which was not acted on.
+
+    Returns:
+        Chances float64 [n, K], responses bool [n, K], items int64 [n].
+    """
+    items, responses = steps.items, steps.responses
+    if ensemble.members[0].shape.mode == "next_item":
+        generator = torch.Generator().manual_seed(seed)
+        others = torch.randint(ensemble.members[0].shape.num_items, items.shape, generator=generator)
+        items = torch.cat([items, others], 2)
+        responses = torch.cat([responses, torch.zeros_like(responses)], 2)
+    features = ensemble.past_features(past)
+    total = torch.zeros(())
+    for member in ensemble.members:
+        vectors, biases = member.item_table()
+        states = member.run(vectors, steps.items, steps.responses, steps.values)[:, :-1]
+        context = member.context(states, features[:, None].expand(-1, states.shape[1], -1))[steps.known]
+        parts = [
+            member.outlook(c, vectors, biases, i).chances
+            for c, i in zip(context.split(2048), items[steps.known].split(2048), strict=True)
+        ]
+        total = total + torch.cat(parts)
+    shown = items[steps.known] >= 0
+    chances = (total / len(ensemble.members))[shown]
+    return (
+        chances.double().numpy(),
+        (responses[steps.known][shown] > 0).numpy(),
+        items[steps.known][shown].numpy(),
+    )
+
+
+def task_report(
+    ensemble: Ensemble, train: Steps, test: Steps, past: torch.Tensor, seed: int
+) -> dict[str, dict[str, Any]]:
+    """AUC, log loss and calibration per task on later sessions, against the base rate and items' own rates."""
+    chances, labels, items = predict(ensemble, test, past, seed)
+    slates = ensemble.members[0].shape.mode == "slate"
+    known_items = train.items[train.known]
+    shown = np.bincount(known_items[known_items >= 0].numpy(), minlength=int(items.max()) + 1)
+    out: dict[str, dict[str, Any]] = {"auc": {}, "log_loss": {}, "calibration": {}}
+    for task, name in enumerate(ensemble.tasks.names):
+        chance, label = chances[:, task], labels[:, task]
+        out["auc"][name] = auc(chance, label)
+        losses: dict[str, float] = {"simulator": log_loss(chance, label)}
+        if slates:
+            fired = train.responses[train.known][..., task][known_items >= 0].numpy()
+            taken = np.bincount(known_items[known_items >= 0].numpy(), weights=fired, minlength=len(shown))
+            base = fired.mean()
+            losses["base_rate"] = log_loss(np.full(len(label), base), label)
+            rate = (taken + 20 * base) / (shown + 20)  # shrunk to the base rate
+            losses["item_rate"] = log_loss(rate[items], label)
+        out["log_loss"][name] = losses
+        out["calibration"][name] = calibration_bins(chance, label)
+    return out
+
+
+def drift(
+    ensemble: Ensemble, log: SessionLog, test: Steps, history_length: int, num_sessions: int, seed: int
+) -> dict[str, float]:
+    """Relative gap of simulated from logged session statistics: length, and return of each task.
+
+    Logged slates, drawn at random, are replayed from the test sessions' starts. In a log without slates only the
+    length can be compared: what the users saw is unknown.
+    """
+    sessions = test.session.numpy()[:num_sessions]
+    past = torch.from_numpy(log.past[sessions])
+    weights = torch.from_numpy(ensemble.tasks.weights).expand(len(past), -1)
+    generator = torch.Generator().manual_seed(seed)
+    features = ensemble.members[0].item_features
+    pool = test.items[test.known]
+    pool = pool[(pool >= 0).all(-1)]
+    player = StatelessPlayer(lambda count: pool[torch.randint(len(pool), (count,), generator=generator)])
+    world = Sessions(replace(ensemble, pessimism=0.0), past, generator)
+    returns, lengths = play(
+        world, player, past, weights, features, len(ensemble.tasks), history_length, ensemble.max_steps
+    )
+    logged = test.known[: len(past)].sum(1).float().mean()
+    gaps = {"length": float(lengths.float().mean() / logged - 1)}
+    if log.slates is not None:
+        counts = test.responses[: len(past)].sum((1, 2))  # [S, K]
+        worth = test.values[: len(past)].sum((1, 2))
+        paid = torch.from_numpy(ensemble.tasks.pays_value)
+        truth = torch.where(paid, worth, counts).mean(0)
+        for task, name in enumerate(ensemble.tasks.names):
+            played = float(returns[:, task].mean().abs())
+            gaps[f"return/{name}"] = played / max(float(truth[task]), 1e-9) - 1 if truth[task] > 0 else 0.0
+    return gaps
