@@ -9,6 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
 from encoders.config import Pooling
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -147,8 +149,19 @@ def _weights_sha256(name: str, folder: Path) -> str:
             f"encoder.model: expected config.json and model.safetensors in {folder}, found {name!r} without "
             "one of them. Save the model anew with `save_pretrained`."
         )
+    for part in parts:
+        _check_whole(part)
     hashes = [_file_sha256(p, p.stat().st_size, p.stat().st_mtime_ns) for p in parts]
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
+def _check_whole(part: Path) -> None:
+    """Compare a file of weights with its own header."""
+    try:
+        with safe_open(part, framework="np"):
+            pass
+    except SafetensorError as error:
+        raise ModelError(f"{part}: expected whole safetensors, {error}. Fetch the model again.") from error
 
 
 @lru_cache(maxsize=64)

@@ -47,8 +47,7 @@ def test_weights_hash_of_parts_follows_each_part(tmp_path: Path) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     before = resolve_model(str(folder)).weights_sha256
 
-    with (folder / "two.safetensors").open("ab") as stream:
-        stream.write(b"x")
+    shutil.copy(save_bert(tmp_path / "other", seed=1) / "model.safetensors", folder / "two.safetensors")
 
     assert resolve_model(str(folder)).weights_sha256 != before
 
@@ -58,6 +57,15 @@ def test_resolve_model_when_a_part_is_missing_is_refused(tmp_path: Path) -> None
     (folder / "model.safetensors").unlink()
 
     with pytest.raises(ModelError, match=r"expected config.json and model.safetensors in .*bert"):
+        resolve_model(str(folder))
+
+
+def test_resolve_model_when_weights_are_cut_short_is_refused(tmp_path: Path) -> None:
+    folder = save_bert(tmp_path / "bert")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+
+    with pytest.raises(ModelError, match=r"^[^\n]*model.safetensors: expected whole safetensors[^\n]*$"):
         resolve_model(str(folder))
 
 

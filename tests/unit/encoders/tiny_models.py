@@ -6,38 +6,11 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, GPT2Config, GPT2Model, PreTrainedTokenizerFast
 
-WORDS = [
-    "a",
-    "b",
-    "c",
-    "d",
-    "e",
-    "red",
-    "blue",
-    "green",
-    "shoe",
-    "phone",
-    "lamp",
-    "electronics",
-    "smartphone",
-    "samsung",
-    "apple",
-    "purchased",
-    "added",
-    "to",
-    "cart",
-    "viewed",
-    "no",
-    "purchases",
-    "or",
-    "views",
-    "yet",
-    "returned",
-    ":",
-    ";",
-    ",",
-    ".",
-]
+TEXT = (
+    "a b c d e red blue green shoe phone lamp electronics smartphone samsung apple purchased added to cart "
+    "viewed no purchases or views yet returned : ; , ."
+)
+WORDS = TEXT.split()
 
 
 def save_bert(folder: Path, seed: int = 0) -> Path:
