@@ -34,7 +34,9 @@ def open_filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
     try:
         filesystem, path = pafs.FileSystem.from_uri(uri)
     except (pa.ArrowInvalid, OSError) as error:
-        raise ArtifactError(f"{uri}: expected a local path or a URI such as s3://bucket/run, {error}.") from error
+        raise ArtifactError(
+            f"{uri}: expected a local path or a URI such as s3://bucket/run, {error}."
+        ) from error
     return filesystem, path
 
 
@@ -79,7 +81,9 @@ class Folder:
             with self.filesystem.open_input_file(self.join(name)) as stream:
                 return bytes(stream.read())
         except FileNotFoundError as error:
-            raise ArtifactError(f"{self.join(name)}: expected a file, found none. Run the stage again.") from error
+            raise ArtifactError(
+                f"{self.join(name)}: expected a file, found none. Run the stage again."
+            ) from error
 
     def write_bytes(self, name: str, data: bytes) -> None:
         """Write a file atomically: temporary name, then rename."""

@@ -26,8 +26,12 @@ class PathsConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    run: str = Field("runs/default", description="Run directory: a local path or a URI that pyarrow.fs opens.")
-    log: str | None = Field(None, description="Behaviour log: a file, a folder or a glob; CSV(.gz), JSONL, Parquet.")
+    run: str = Field(
+        "runs/default", description="Run directory: a local path or a URI that pyarrow.fs opens."
+    )
+    log: str | None = Field(
+        None, description="Behaviour log: a file, a folder or a glob; CSV(.gz), JSONL, Parquet."
+    )
     items: str | None = Field(None, description="Item table; None takes items from the log's own columns.")
 
 

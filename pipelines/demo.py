@@ -49,8 +49,8 @@ SHOP = Stage(
 )
 
 
-def run_demo(config: Config) -> dict[str, Any]:
-    """Make the shop's log, run every stage on it, play the policies live, and print the truth.
+def run_demo(config: Config, quiet: bool = False) -> dict[str, Any]:
+    """Make the shop's log, run every stage on it, play the policies live, and print the truth unless ``quiet``.
 
     Returns:
         The report, with ``truth`` filled in.
@@ -79,7 +79,8 @@ def run_demo(config: Config) -> dict[str, Any]:
     logger.info("truth: playing the policies live in the shop")
     returns = true_returns(run, config)
     report = publish_truth(run, returns, UPPER_BOUND)
-    _show(report, run, config, time.monotonic() - started)
+    if not quiet:
+        _show(report, run, config, time.monotonic() - started)
     return report
 
 

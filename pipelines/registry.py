@@ -68,7 +68,7 @@ ENTRIES: dict[str, Entry] = {
         reads="ingest/, embed/, fit-simulator/.",
         writes="sweep/front.json: every trial's values and returns on the held-out simulator, the Pareto-best marked.",
         sections=("paths", "cluster", "rl.tasks", "rl.sweep"),
-        example="slatewise sweep paths.run=runs/shop 'rl.sweep.space={rl.ppo.learning_rate: {log_uniform: [1e-4, 3e-3]}}'",
+        example="slatewise sweep paths.run=runs/shop rl.sweep.num_trials=16",
     ),
     "evaluate": Entry(
         constant="pipelines.evaluate:EVALUATE",

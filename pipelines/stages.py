@@ -59,7 +59,9 @@ def stage_key(stage: Stage, config: Config, run: RunDirectory) -> str:
     for name in stage.inputs:
         manifest = run.manifest(name)
         if manifest is None:
-            raise ArtifactError(f"{stage.name}: {run.join(name)} is not finished. Run `slatewise {name}` first.")
+            raise ArtifactError(
+                f"{stage.name}: {run.join(name)} is not finished. Run `slatewise {name}` first."
+            )
         inputs[name] = {file: entry["sha256"] for file, entry in manifest["files"].items()}
     content = {
         "schema_version": SCHEMA_VERSION,
@@ -88,5 +90,7 @@ def run_stage(stage: Stage, config: Config) -> dict[str, Any]:
     manifest = run.publish(stage.name, partial, {"key": key, "seconds": seconds, "result": result})
     size = sum(entry["bytes"] for entry in manifest["files"].values())
     summary = ", ".join(f"{name} {value:,}" for name, value in result.items() if isinstance(value, int))
-    logger.info("%s: done in %.1f s, %.1f MB%s", stage.name, seconds, size / 1e6, f", {summary}" if summary else "")
+    logger.info(
+        "%s: done in %.1f s, %.1f MB%s", stage.name, seconds, size / 1e6, f", {summary}" if summary else ""
+    )
     return {**manifest, "skipped": False}

@@ -16,8 +16,12 @@ class TaskConfig(BaseModel):
 
     behaviour: str | None = Field(None, description="Behaviour that pays; None is the task's own name.")
     weight: float = Field(1.0, ge=0, description="Share in the weighted return, relative to the other tasks.")
-    after: str | None = Field(None, description="Task that comes first in the funnel; None for a task of its own.")
-    pays: Literal["response", "value"] = Field("response", description="1 a response, or the response's value.")
+    after: str | None = Field(
+        None, description="Task that comes first in the funnel; None for a task of its own."
+    )
+    pays: Literal["response", "value"] = Field(
+        "response", description="1 a response, or the response's value."
+    )
     cost: bool = Field(False, description="Whether responses are unwanted: they then pay negatively.")
 
 
@@ -48,7 +52,9 @@ def build_tasks(configs: Mapping[str, TaskConfig]) -> Tasks:
         ValueError: There is none, all weights are 0, a parent is unknown, or the funnel has a cycle.
     """
     if not configs:
-        raise ValueError("rl.tasks: expected at least one task, got none. Name one, as rl.tasks.view.weight=1.")
+        raise ValueError(
+            "rl.tasks: expected at least one task, got none. Name one, as rl.tasks.view.weight=1."
+        )
     if not any(config.weight > 0 for config in configs.values()):
         raise ValueError("rl.tasks: expected a weight above 0, got 0 for every task. Raise one of them.")
     names: list[str] = []

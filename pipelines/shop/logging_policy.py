@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -125,7 +126,10 @@ def _play(
         answer = world.answer(now, slates, dice)
         _assign(visitors, alive, now)
         size = slates.shape[1]
-        columns = {"row": np.repeat(alive, size), "session": np.repeat(sessions[alive], size)}
+        columns: dict[str, NDArray[Any]] = {
+            "row": np.repeat(alive, size),
+            "session": np.repeat(sessions[alive], size),
+        }
         columns |= {"step": np.full(slates.size, step), "position": np.tile(np.arange(size), len(alive))}
         columns |= {"item": slates.ravel(), "propensity": propensities.ravel()}
         columns |= {task: answer.responses[..., k].ravel().astype(np.int64) for k, task in enumerate(TASKS)}

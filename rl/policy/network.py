@@ -113,7 +113,8 @@ class SlatePolicy(nn.Module):
         sums = history_sums(keys.history, history_items, history_tasks, self.shape.num_tasks)
         told = torch.tanh(self.past(past * self.shape.text_width**0.5))
         hidden = self.trunk(torch.cat([sums, told], -1))
-        return self.query(hidden).unflatten(-1, (self.shape.num_tasks, self.shape.key_width))
+        queries: Tensor = self.query(hidden)
+        return queries.view(*queries.shape[:-1], self.shape.num_tasks, self.shape.key_width)
 
     def logits(
         self,

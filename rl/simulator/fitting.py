@@ -95,14 +95,17 @@ def _choice_loss(
     item_log_rate: Tensor,
     num_negatives: int | None,
 ) -> Tensor:
-    query = model.query(context).unflatten(-1, (-1, model.shape.item_width))[:, 0]  # [n, W]
+    query: Tensor = model.query(context)[:, : model.shape.item_width]  # the response head's
     own = (query * vectors[chosen]).sum(-1) + biases[chosen, 0]
+    loss: Tensor
     if num_negatives is None or num_negatives >= model.shape.num_items:
-        return (torch.logsumexp(query @ vectors[:-1].T + biases[:, 0], -1) - own).sum()
+        loss = (torch.logsumexp(query @ vectors[:-1].T + biases[:, 0], -1) - own).sum()
+        return loss
     drawn = torch.multinomial(item_log_rate.exp(), num_negatives, replacement=True)  # [m]
     others = query @ vectors[drawn].T + biases[drawn, 0] - item_log_rate[drawn] - np.log(num_negatives)
     others = others.masked_fill(drawn == chosen[:, None], -torch.inf)
-    return (torch.logsumexp(torch.cat([own[:, None], others], 1), -1) - own).sum()
+    loss = (torch.logsumexp(torch.cat([own[:, None], others], 1), -1) - own).sum()
+    return loss
 
 
 def _funnel_loss(model: ResponseModel, scores: Tensor, responses: Tensor, answered: Tensor) -> Tensor:
@@ -194,7 +197,7 @@ def held_back_losses(
     with torch.no_grad():
         parts = [
             step_losses(model, steps.rows(r), past[r], log_rate, config.num_negatives)
-            for r in rows.split(1024)
+            for r in torch.split(rows, 1024)
         ]
     return torch.stack(parts).mean(0)
 
@@ -246,7 +249,7 @@ def calibrate(model: ResponseModel, steps: Steps, past: Tensor) -> None:
         reached = (answered if parent < 0 else responses[..., parent]) > 0
         model.level.bias[1 + task] += _shift(scores[..., 1 + task][reached], responses[..., task][reached])
     after = context[:, 1:][steps.known]
-    model.leave.bias += _shift(model.leave(after)[..., 0], steps.left[steps.known].float())
+    model.leave.bias.add_(_shift(model.leave(after)[..., 0], steps.left[steps.known].float()))
 
 
 def _shift(logit: Tensor, target: Tensor) -> Tensor:

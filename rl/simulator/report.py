@@ -70,7 +70,7 @@ def predict(
         context = member.context(states, features[:, None].expand(-1, states.shape[1], -1))[steps.known]
         parts = [
             member.outlook(c, vectors, biases, i).chances
-            for c, i in zip(context.split(2048), items[steps.known].split(2048), strict=True)
+            for c, i in zip(torch.split(context, 2048), torch.split(items[steps.known], 2048), strict=True)
         ]
         total = total + torch.cat(parts)
     shown = items[steps.known] >= 0

@@ -128,8 +128,9 @@ class ResponseModel(nn.Module):
         """The state after one more step. float32 [B, R * C]."""
         added = self.accumulate(self.step_features(vectors, items, responses, values))  # [B, C]
         decays, scale = self._decays(added)
-        sums = state.unflatten(-1, (len(DECAYS), -1))
-        return (sums * decays[:, None] + added[:, None] * scale[:, None]).flatten(1)
+        sums = state.view(len(state), len(DECAYS), -1)
+        advanced: Tensor = sums * decays[:, None] + added[:, None] * scale[:, None]
+        return advanced.flatten(1)
 
     def context(self, state: Tensor, past: Tensor) -> Tensor:
         """State and past, read. float32 [..., Z]."""
@@ -140,7 +141,8 @@ class ResponseModel(nn.Module):
     def scores(self, context: Tensor, vectors: Tensor, biases: Tensor, items: Tensor) -> Tensor:
         """Logits of response, tasks given response, and log values, without position. [..., L, 1 + 2K]."""
         heads = 1 + 2 * len(self.shape.parents)
-        queries = self.query(context).unflatten(-1, (heads, self.shape.item_width))  # [..., heads, W]
+        queries: Tensor = self.query(context)
+        queries = queries.view(*queries.shape[:-1], heads, self.shape.item_width)
         match = vectors[items] @ queries.transpose(-1, -2)  # [..., L, heads]
         level = self.level(context)
         if self.shape.mode == "next_item":  # a choice over the catalogue knows no level
@@ -150,7 +152,7 @@ class ResponseModel(nn.Module):
 
     def all_response_scores(self, context: Tensor, vectors: Tensor, biases: Tensor) -> Tensor:
         """Response logits of the whole catalogue, without position and level. float32 [..., N]."""
-        query = self.query(context).unflatten(-1, (-1, self.shape.item_width))[..., 0, :]
+        query: Tensor = self.query(context)[..., : self.shape.item_width]  # the first head's
         return query @ vectors[:-1].T + biases[:, 0]
 
     def positions(self, length: int) -> Tensor:

@@ -103,7 +103,8 @@ def _acted_items(
     rank[order] = np.arange(len(order))
     responses = np.zeros((len(first), 1, num_tasks), dtype=np.float32)
     values = np.zeros_like(responses)
-    np.add.at(responses, (rank[inverse], 0, log.tasks), 1.0)
-    np.add.at(values, (rank[inverse], 0, log.tasks), log.values)
+    place = (rank[inverse], np.zeros_like(log.tasks), log.tasks)
+    np.add.at(responses, place, 1.0)
+    np.add.at(values, place, log.values)
     first = first[order]
     return session[first].astype(np.int64), log.items[first][:, None], responses, values
