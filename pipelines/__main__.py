@@ -3,191 +3,172 @@
 import argparse
 import json
 import logging
-import os
 import signal
 import sys
-import tempfile
-import traceback
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from importlib import import_module
 from types import FrameType
 from typing import Any, NoReturn
 
 from pipelines.config import Config, load_config
-from pipelines.help import command_help, overview
-from pipelines.registry import ENTRIES, STAGES
+from pipelines.config_keys import changed_values, describe_keys, override_text
+from pipelines.failure import explain_failure
+from pipelines.registry import COMMANDS, ENTRIES, STAGES, Entry
 
-logger = logging.getLogger("slatewise")
-
-Command = Callable[[Config, argparse.Namespace], Any]
-
-
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run one command and exit: 0 when done, 1 with one line on stderr when not, 130 when interrupted."""
-    signal.signal(signal.SIGTERM, _interrupt)
-    sys.exit(run_command(list(sys.argv[1:] if arguments is None else arguments)))
-
-
-def run_command(arguments: list[str]) -> int:
-    """Run a command. Returns the exit status."""
-    try:
-        options = _parse(arguments)
-        _set_up_logging()
-        config = load_config(options.config, options.overrides)
-        _show_config(config, options)
-        result = COMMANDS[options.command](config, options)
-    except KeyboardInterrupt:
-        return _fail("interrupted. Run the same command again to continue.", 130)
-    except BrokenPipeError:
-        return 1
-    except Exception as error:
-        return _fail_on(error)
-    if isinstance(result, int):
-        return result
-    if options.json:
-        print(json.dumps(result, ensure_ascii=False, default=str))
-    return 0
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
-def _parse(arguments: list[str]) -> argparse.Namespace:
-    """Command, config file and overrides. ``--help`` prints and exits."""
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(overview())
-        sys.exit(0)
-    command = arguments[0]
-    if command not in COMMANDS:
-        raise ValueError(
-            f"slatewise: expected one of {', '.join(COMMANDS)}, got {command!r}. See slatewise --help."
-        )
-    rest = arguments[1:]
-    remote: list[str] = []
-    if command == "submit" and "--" in rest:
-        cut = rest.index("--")
-        rest, remote = rest[:cut], rest[cut + 1 :]
-    if "-h" in rest or "--help" in rest:
-        print(command_help(command))
-        sys.exit(0)
-    parser = _Parser(prog=f"slatewise {command}", add_help=False)
-    parser.add_argument("--config")
-    parser.add_argument("--json", action="store_true")
-    if command == "serve":
-        parser.add_argument("--policy")
-    if command == "status":
-        parser.add_argument("run", nargs="?")
-    parser.add_argument("overrides", nargs="*")
-    options = parser.parse_intermixed_args(rest)
-    options.command, options.remote = command, remote
-    if command == "status" and options.run is not None and "=" in options.run:
-        options.overrides, options.run = [options.run, *options.overrides], None
-    return options
+PACKAGES = ("cluster", "encoders", "pipelines", "rl", "serve")
+INTERRUPTED = 130  # what a shell gives a command that Ctrl-C ended
+USAGE = 2
 
 
 class _Parser(argparse.ArgumentParser):
-    """Errors as ours: one line, raised."""
+    """Errors take one line, like all others."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise instead of printing the usage."""
-        raise ValueError(f"{self.prog}: {message}. See {self.prog} --help.")
+        self.exit(USAGE, f"{self.prog}: {message}. See `{self.prog} --help`.\n")
 
 
-def _set_up_logging() -> None:
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
-    for name in ("pipelines", "cluster", "encoders", "rl", "serve", "slatewise"):
-        logging.getLogger(name).setLevel(logging.INFO)
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command. Returns its exit status."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return 0 if words else USAGE
+    name, *rest = words
+    known = ENTRIES | COMMANDS
+    if name not in known:
+        print(f"slatewise: expected one of {', '.join(known)}, got {name!r}.", file=sys.stderr)
+        return USAGE
+    rest, remote = _split_remote(rest) if name == "submit" else (rest, [])
+    options = _parser(name, known[name]).parse_intermixed_args(rest)
+    _start_logging(options.verbose)
+    signal.signal(signal.SIGTERM, _interrupt)
+    config: Config | None = None
+    try:
+        config = load_config(options.config, _overrides(name, options))
+        return _execute(name, config, options.json, remote)
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the last words are not to be cut off
+        print(f"slatewise {name}: interrupted. The same command continues.", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        run = config.paths.run if config else None
+        line = explain_failure(error, name, run, options.verbose).removeprefix(f"{name}: ")
+        print(f"slatewise {name}: {line}", file=sys.stderr)
+        return 1
 
 
-def _show_config(config: Config, options: argparse.Namespace) -> None:
-    """What differs from the defaults, on stderr; the whole config lies beside each stage's output."""
-    changed = {}
-    default, found = _flat(Config().model_dump(mode="json")), _flat(config.model_dump(mode="json"))
-    for key, value in found.items():
-        if default.get(key) != value:
-            changed[key] = value
-    if changed and options.command not in ("status",):
-        text = " ".join(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in changed.items())
-        logger.info("config: %s", text)
+def _execute(name: str, config: Config, as_json: bool, remote: list[str]) -> int:
+    if name not in ("status", "submit"):
+        changed = " ".join(override_text(key, value) for key, value in changed_values(config).items())
+        logging.getLogger(__name__).info("config: %s", changed or "all defaults")
+    with _clean_stdout(as_json):
+        result = _result(name, config, remote)
+    if as_json:
+        print(json.dumps(_finite(result), ensure_ascii=False))
+    return int(result["exit_code"]) if name == "submit" else 0
 
 
-def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for key, value in content.items():
-        if isinstance(value, dict) and value:
-            out |= _flat(value, f"{prefix}{key}.")
-        else:
-            out[prefix + key] = value
-    return out
+def _result(name: str, config: Config, remote: list[str]) -> dict[str, Any]:
+    if name in ENTRIES:
+        from pipelines.stages import run_stage
+
+        manifest = run_stage(STAGES[name], config)
+        return {**{key: manifest[key] for key in ("stage", "skipped", "seconds")}, **manifest["result"]}
+    module, _, function = COMMANDS[name].constant.partition(":")
+    command = getattr(import_module(module), function)
+    result: dict[str, Any] = command(config, remote) if name == "submit" else command(config)
+    return result
 
 
-def _fail(line: str, status: int = 1) -> int:
-    print(f"slatewise: {line}", file=sys.stderr)
-    return status
+@contextmanager
+def _clean_stdout(as_json: bool) -> Iterator[None]:
+    """With ``--json``, what anything prints meanwhile goes to standard error."""
+    if not as_json:
+        yield
+        return
+    with redirect_stdout(sys.stderr):
+        yield
 
 
-def _fail_on(error: Exception) -> int:
-    """One line for what a user can cause; for the rest, one line that names the file with the traceback."""
-    cause: BaseException = getattr(error, "cause", None) or error  # Ray wraps what a task raised
-    if isinstance(cause, ValueError | OSError):
-        return _fail(" ".join(str(cause).split()))
-    handle, name = tempfile.mkstemp(prefix="slatewise-", suffix=".log")
-    with os.fdopen(handle, "w") as stream:
-        stream.write("".join(traceback.format_exception(error)))
-    return _fail(
-        f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''} (traceback in {name})"
+def _finite(content: Any) -> Any:
+    """The same with null in place of numbers that JSON has not."""
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    if isinstance(content, float) and not abs(content) < float("inf"):
+        return None
+    return content
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _start_logging(verbose: bool) -> None:
+    logging.basicConfig(level=logging.ERROR, format="%(message)s", stream=sys.stderr, force=True)
+    for package in (*PACKAGES, "__main__"):
+        logging.getLogger(package).setLevel(logging.DEBUG if verbose else logging.INFO)
+    if not verbose and not sys.warnoptions:
+        warnings.simplefilter("ignore")  # libraries' deprecations speak to us, not to who runs a stage
+
+
+def _overrides(name: str, options: argparse.Namespace) -> list[str]:
+    """The dotted overrides, with a command's own argument put at its key."""
+    overrides: list[str] = list(options.overrides)
+    if name == "status" and overrides and "=" not in overrides[0]:
+        overrides[0] = override_text("paths.run", overrides[0])
+    if getattr(options, "policy", None) is not None:
+        overrides.append(override_text("serve.policy", options.policy))
+    return overrides
+
+
+def _split_remote(words: list[str]) -> tuple[list[str], list[str]]:
+    """The arguments of ``submit`` itself and, after ``--``, the command for the cluster."""
+    if "--" not in words:
+        return words, []
+    cut = words.index("--")
+    return words[:cut], words[cut + 1 :]
+
+
+def _parser(name: str, entry: Entry) -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog=f"slatewise {name}",
+        description=f"{entry.summary}\n\nReads   {entry.reads}\nWrites  {entry.writes}\nExample {entry.example}",
+        epilog=_keys(entry),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
+    parser.add_argument("--config", metavar="FILE", help="YAML file of settings; a shipped one by its name")
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object on stdout")
+    parser.add_argument("-v", "--verbose", action="store_true", help="say more, and show tracebacks")
+    if name == "serve":
+        parser.add_argument("--policy", metavar="RUN", help="run directory or bundle folder to serve")
+    what = "RUN" if name == "status" else "dotted.key=value"
+    parser.add_argument("overrides", nargs="*", metavar=what, help="settings that win over the file's")
+    return parser
 
 
-def _stage(config: Config, options: argparse.Namespace) -> Any:
-    from pipelines.stages import run_stage
-
-    return run_stage(STAGES[options.command], config)["result"]
-
-
-def _run(config: Config, options: argparse.Namespace) -> Any:
-    from pipelines.run import run_all
-
-    return run_all(config)
+def _keys(entry: Entry) -> str:
+    rows = [row for section in entry.sections for row in describe_keys(section)]
+    width = min(44, max(len(key) + len(default) + 1 for key, default, _ in rows))
+    lines = [f"  {f'{key}={default}':{width}}  {text}" for key, default, text in rows]
+    return "\n".join(["settings and their defaults:", *lines])
 
 
-def _demo(config: Config, options: argparse.Namespace) -> Any:
-    from pipelines.demo import run_demo
+def _overview() -> str:
+    lines = ["usage: slatewise <stage> [--config FILE] [dotted.key=value ...] [--json]", "", "stages:"]
+    lines += [f"  {name:14} {entry.summary}" for name, entry in ENTRIES.items()]
+    lines += ["", "commands:"]
+    lines += [f"  {name:14} {entry.summary}" for name, entry in COMMANDS.items()]
+    lines += [
+        "",
+        "`slatewise <stage> --help` lists what it reads, writes and can be set to. Start with `slatewise demo`.",
+    ]
+    return "\n".join(lines)
 
-    return run_demo(config, quiet=options.json)
-
-
-def _serve(config: Config, options: argparse.Namespace) -> Any:
-    from pipelines.serve import serve_command
-
-    return serve_command(config, options.policy)
-
-
-def _submit(config: Config, options: argparse.Namespace) -> Any:
-    from pipelines.submit import submit_command
-
-    if not options.remote:
-        raise ValueError("submit: expected a stage after --, got none. Write slatewise submit -- train.")
-    return submit_command(config, options.remote)
-
-
-def _status(config: Config, options: argparse.Namespace) -> Any:
-    from pipelines.status import run_status, status_table
-
-    rows = run_status(options.run or config.paths.run)
-    if not options.json:
-        print(status_table(rows))
-    return rows
-
-
-COMMANDS: dict[str, Command] = {
-    **dict.fromkeys(ENTRIES, _stage),
-    "run": _run,
-    "demo": _demo,
-    "serve": _serve,
-    "submit": _submit,
-    "status": _status,
-}
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

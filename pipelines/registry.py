@@ -1,4 +1,4 @@
-"""All stages by name, each imported only when it is asked for, so that the command line answers at once."""
+"""All stages and commands by name, each imported only when it is asked for, so that help comes at once."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a stage lies and what its help says without importing it."""
+    """Where a stage or command lies and what its help says without importing it."""
 
-    constant: str  # module:NAME
+    constant: str  # module:NAME of a Stage, or of a function from config to result
     summary: str
     reads: str
     writes: str
@@ -27,7 +27,7 @@ ENTRIES: dict[str, Entry] = {
         summary="Check a behaviour log and sort it into sessions.",
         reads="paths.log (and paths.items): Parquet, CSV(.gz) or JSON Lines; a file, folder or glob.",
         writes="ingest/: behaviours/*.parquet, items.parquet, and rejected/*.parquet with a reason for each row.",
-        sections=("paths", "ingest"),
+        sections=("paths", "ingest", "cluster"),
         example="slatewise ingest --config rees46.yaml paths.log=2019-Oct.csv.gz paths.run=runs/shop",
     ),
     "embed": Entry(
@@ -77,6 +77,49 @@ ENTRIES: dict[str, Entry] = {
         writes="evaluate/, and report.json and report.html at the top of the run directory.",
         sections=("paths", "rl.tasks", "rl.evaluation"),
         example="slatewise evaluate paths.run=runs/shop rl.evaluation.gate.max_task_loss=0.02",
+    ),
+}
+
+COMMANDS: dict[str, Entry] = {
+    "serve": Entry(
+        constant="pipelines.serve:serve_policy",
+        summary="Answer requests for slates over HTTP with a trained policy.",
+        reads="The policy bundle of --policy RUN, which is checked file by file and replayed before it serves.",
+        writes="Served slates and feedback, as a log that ingest reads.",
+        sections=("serve", "cluster"),
+        example="slatewise serve --policy runs/shop serve.port=8000",
+    ),
+    "run": Entry(
+        constant="pipelines.run:run_all",
+        summary="Run every stage from the log to the report, skipping what is there already.",
+        reads="paths.log and paths.items.",
+        writes="All of the run directory; the result is report.html at its top.",
+        sections=("seed", "paths", "cluster"),
+        example="slatewise run --config rees46.yaml paths.log=2019-Oct.csv.gz paths.run=runs/shop",
+    ),
+    "demo": Entry(
+        constant="pipelines.demo:run_demo",
+        summary="Run everything on a made-up shop, then show the truth that only a made-up shop can tell.",
+        reads="Nothing.",
+        writes="runs/demo unless paths.run says otherwise.",
+        sections=("seed", "paths", "shop"),
+        example="slatewise demo seed=1 paths.run=runs/demo-1",
+    ),
+    "submit": Entry(
+        constant="pipelines.submit:submit_command",
+        summary="Send a stage to a running Ray cluster, follow its log, and end with its exit status.",
+        reads="This checkout, which travels with the job; files that git ignores stay here.",
+        writes="What the stage writes. Its paths must be ones that the cluster's hosts see.",
+        sections=("cluster",),
+        example="slatewise submit cluster.dashboard_url=http://head:8265 -- train paths.run=s3://bucket/run",
+    ),
+    "status": Entry(
+        constant="pipelines.status:run_status",
+        summary="Say which stages of a run are done, when, how long they took and what an interruption left.",
+        reads="The manifests of the run directory.",
+        writes="Nothing.",
+        sections=("paths.run",),
+        example="slatewise status runs/demo",
     ),
 }
 

@@ -1,17 +1,16 @@
-"""``slatewise run``: every stage from ingest to evaluate."""
+"""``slatewise run``: every stage from the log to the report, in order."""
 
 from typing import Any
 
-from pipelines.artifacts import RunDirectory
 from pipelines.config import Config
 from pipelines.registry import RUN_ORDER, STAGES
 from pipelines.stages import run_stage
 
 
 def run_all(config: Config) -> dict[str, Any]:
-    """Run the stages in order, skipping what is done. Returns the last one's result and where the report lies."""
-    result: dict[str, Any] = {}
+    """Run the stages that are not there yet. Returns seconds, skipped and result by stage."""
+    done: dict[str, Any] = {}
     for name in RUN_ORDER:
-        result = run_stage(STAGES[name], config)["result"]
-    run = RunDirectory(config.paths.run)
-    return {**result, "report": run.join("report.html")}
+        manifest = run_stage(STAGES[name], config)
+        done[name] = {key: manifest[key] for key in ("skipped", "seconds", "result")}
+    return {"run": config.paths.run, "stages": done}

@@ -1,54 +1,66 @@
-"""``slatewise status``: what of a run is done."""
+"""``slatewise status RUN``: what a run directory holds, and what an interruption left in it."""
 
 from typing import Any
 
 import pyarrow.fs as pafs
 
 from pipelines.artifacts import MANIFEST, ArtifactError, RunDirectory
-from pipelines.registry import ENTRIES
+from pipelines.config import Config
+from pipelines.registry import RUN_ORDER
+
+SHOP = "shop"  # made by the demo alone
 
 
-def run_status(uri: str) -> list[dict[str, Any]]:
-    """One record a stage: ``state`` is done, unfinished (an interrupted attempt left something) or missing.
+def run_status(config: Config) -> dict[str, Any]:
+    """State of each stage of ``paths.run``, also printed as a table.
+
+    Returns:
+        ``run``, and ``stages``: by name ``state`` (done, unfinished or missing), and where it is done ``finished_at``
+        (ISO 8601, UTC), ``seconds`` and ``counts``; ``left_over`` says that an interrupted attempt waits.
 
     Raises:
-        ArtifactError: There is no such run directory, or it is of another schema version.
+        ArtifactError: There is no such run, or it is of another schema version.
     """
-    run = RunDirectory(uri)
+    run = RunDirectory(config.paths.run)
     if not run.exists():
-        raise ArtifactError(f"{run.path}: expected a run directory, found none. Check the path.")
-    selector = pafs.FileSelector(run.join(".partial"), allow_not_found=True)
-    left = {info.base_name.rsplit("-", 1)[0] for info in run.filesystem.get_file_info(selector)}
-    rows: list[dict[str, Any]] = []
-    for stage in ENTRIES:
-        manifest = run.manifest(stage)
-        if manifest is None:
-            rows.append({"stage": stage, "state": "unfinished" if stage in left else "missing"})
-            continue
-        when = run.filesystem.get_file_info(run.join(f"{stage}/{MANIFEST}")).mtime
-        rows.append(
-            {
-                "stage": stage,
-                "state": "done",
-                "finished": when.isoformat(timespec="seconds") if when else None,
-                "seconds": manifest["seconds"],
-                "bytes": sum(entry["bytes"] for entry in manifest["files"].values()),
-                "result": manifest["result"],
-            }
+        raise ArtifactError(
+            f"{config.paths.run}: expected a run directory, found none. Name one, as `slatewise status runs/demo`."
         )
-    return rows
+    extra = [name for name in (SHOP,) if run.exists(name)]
+    stages = {name: _stage_status(run, name) for name in (*extra, *RUN_ORDER, "sweep")}
+    _print(config.paths.run, stages)
+    return {"run": config.paths.run, "stages": stages}
 
 
-def status_table(rows: list[dict[str, Any]]) -> str:
-    """The records as a table for people."""
-    lines = [f"{'stage':14s} {'state':11s} {'seconds':>8s} {'MB':>8s}  counts"]
-    for row in rows:
-        if row["state"] != "done":
-            lines.append(f"{row['stage']:14s} {row['state']}")
-            continue
-        counts = {k: v for k, v in row["result"].items() if isinstance(v, int) and not isinstance(v, bool)}
-        text = ", ".join(f"{name} {value:,}" for name, value in counts.items())
-        lines.append(
-            f"{row['stage']:14s} {'done':11s} {row['seconds']:8.1f} {row['bytes'] / 1e6:8.1f}  {text}"
-        )
-    return "\n".join(lines)
+def _stage_status(run: RunDirectory, name: str) -> dict[str, Any]:
+    left_over = _has_partial(run, name)
+    manifest = run.manifest(name)
+    if manifest is None:
+        unfinished = left_over or run.exists(name)
+        return {"state": "unfinished" if unfinished else "missing", "left_over": left_over}
+    info = run.filesystem.get_file_info(run.join(f"{name}/{MANIFEST}"))
+    counts = {key: value for key, value in manifest["result"].items() if type(value) is int}
+    return {
+        "state": "done",
+        "left_over": left_over,
+        "finished_at": info.mtime.isoformat(timespec="seconds") if info.mtime else None,
+        "seconds": manifest["seconds"],
+        "counts": counts,
+    }
+
+
+def _has_partial(run: RunDirectory, stage: str) -> bool:
+    infos = run.filesystem.get_file_info(pafs.FileSelector(run.join(".partial"), allow_not_found=True))
+    return any(info.base_name.rsplit("-", 1)[0] == stage for info in infos)
+
+
+def _print(run: str, stages: dict[str, dict[str, Any]]) -> None:
+    print(run)
+    for name, status in stages.items():
+        words = [f"{name:14}", f"{status['state']:10}"]
+        if status["state"] == "done":
+            counts = ", ".join(f"{key} {value:,}" for key, value in status["counts"].items())
+            words += [f"{status['finished_at']}", f"{status['seconds']:>8.1f} s ", counts]
+        if status["left_over"]:
+            words.append("(an interrupted attempt waits; run the stage again to continue)")
+        print("  " + " ".join(words).rstrip())
