@@ -1,0 +1,291 @@
+import numpy as np
+import pytest
+import torch
+
+from encoders.sessions import LoggedSlates, SessionLog
+from rl.players import GreedyPlayer, StatelessPlayer, play
+from rl.simulator.config import SimulatorConfig
+from rl.simulator.fitting import fit_member, response_shape, step_losses
+from rl.simulator.report import auc, log_loss
+from rl.simulator.response_model import ResponseModel, ResponseShape
+from rl.simulator.simulation import Ensemble, Sessions, Simulation, Trace, draw_task_weights, summary_width
+from rl.simulator.steps import Steps, build_steps, complete_funnel
+from rl.simulator.storage import ensemble_files, load_ensemble
+from rl.tasks import TaskConfig, Tasks, build_tasks
+
+N, L, P = 6, 2, 4
+
+
+def two_tasks() -> Tasks:
+    return build_tasks({"view": TaskConfig(), "buy": TaskConfig(after="view")})
+
+
+def a_shape(mode: str = "slate") -> ResponseShape:
+    return ResponseShape.model_validate(
+        {
+            "mode": mode,
+            "num_items": N,
+            "slate_length": L if mode == "slate" else 1,
+            "feature_width": P,
+            "past_width": P,
+            "parents": (-1, 0),
+            "item_width": 3,
+            "sum_width": 4,
+            "hidden": 8,
+            "dropout": 0.0,
+            "value_scale": (1.0, 1.0),
+            "value_cap": (1.0, 1.0),
+        }
+    )
+
+
+def an_ensemble(mode: str = "slate", members: int = 2, pessimism: float = 0.0) -> Ensemble:
+    torch.manual_seed(0)
+    models = []
+    for _ in range(members):
+        model = ResponseModel(a_shape(mode), torch.randn(N, P))
+        torch.nn.init.normal_(model.query.weight, 0.0, 0.5)
+        models.append(model.eval().requires_grad_(False))
+    return Ensemble(tuple(models), two_tasks(), torch.zeros(5), torch.randn(5, P), 8, pessimism)
+
+
+def test_running_sums_equal_stepping_one_by_one() -> None:
+    model = an_ensemble().members[0]
+    items = torch.randint(N, (3, 5, L))
+    responses = (torch.rand(3, 5, L, 2) < 0.4).float()
+    values = torch.rand(3, 5, L, 2)
+    vectors, _ = model.item_table()
+
+    at_once = model.run(vectors, items, responses, values)
+
+    state = model.start(3)
+    for step in range(5):
+        torch.testing.assert_close(at_once[:, step], state)
+        state = model.advance(state, vectors, items[:, step], responses[:, step], values[:, step])
+    torch.testing.assert_close(at_once[:, 5], state)
+
+
+def test_funnel_chances_fall_along_the_chain() -> None:
+    ensemble = an_ensemble()
+    sessions = Sessions(ensemble, torch.randn(7, 5), torch.Generator().manual_seed(0))
+
+    _, chances = sessions.expected_rewards(torch.randint(N, (7, L)))
+
+    assert ((chances > 0) & (chances < 1)).all()
+    assert (chances[..., 1] <= chances[..., 0]).all()
+
+
+def test_choice_over_the_catalogue_sums_to_one() -> None:
+    ensemble = an_ensemble("next_item", members=1)
+    sessions = Sessions(ensemble, torch.randn(3, 5), torch.Generator().manual_seed(0))
+    model, context = ensemble.members[0], sessions.contexts()[0]
+    vectors, biases = sessions.tables[0]
+
+    response = torch.softmax(model.all_response_scores(context, vectors, biases), -1)
+    outlook = model.shelf_outlook(context, vectors, biases)
+
+    given = torch.sigmoid(model.scores(context, vectors, biases, torch.arange(N).expand(3, N))[..., 1])
+    torch.testing.assert_close(outlook.chances[..., 0], response * given)
+    torch.testing.assert_close(response.sum(-1), torch.ones(3))
+
+
+def test_sampled_responses_have_the_expected_rates() -> None:
+    ensemble = an_ensemble(members=1)
+    past = torch.randn(1, 5).expand(20_000, -1)
+    slates = torch.tensor([[0, 1]]).expand(20_000, -1)
+    sessions = Sessions(ensemble, past, torch.Generator().manual_seed(0))
+
+    rewards, responses, _ = sessions.answer(slates)
+
+    error = (responses.mean(0) - rewards[0]).abs()
+    assert (error < 4 * (rewards[0] * (1 - rewards[0]) / 20_000).sqrt() + 1e-4).all()
+    assert (responses[..., 1] <= responses[..., 0]).all()
+
+
+def test_next_item_sessions_take_at_most_one_item() -> None:
+    ensemble = an_ensemble("next_item", members=1)
+    sessions = Sessions(ensemble, torch.randn(5_000, 5), torch.Generator().manual_seed(0))
+
+    _, responses, _ = sessions.answer(torch.tensor([[0, 1, 2]]).expand(5_000, -1))
+
+    assert responses[..., 0].sum(1).max() == 1
+
+
+def test_pessimism_takes_disagreement_off() -> None:
+    past, slates = torch.randn(4, 5), torch.randint(N, (4, L))
+    plain = Sessions(an_ensemble(pessimism=0.0), past, torch.Generator().manual_seed(0))
+    wary = Sessions(an_ensemble(pessimism=0.7), past, torch.Generator().manual_seed(0))
+
+    by_member, _ = plain.expected_rewards(slates)
+    cautious, _, _ = wary.answer(slates)
+
+    expected = (by_member.mean(0) - 0.7 * by_member.std(0)).clamp_min(0)
+    torch.testing.assert_close(cautious, expected)
+
+
+def test_greedy_is_the_best_of_all_slates_for_the_next_step() -> None:
+    ensemble = an_ensemble(members=3)
+    past, weights = torch.randn(5, 5), torch.tensor([[0.3, 0.7]]).expand(5, -1)
+    player = GreedyPlayer(ensemble, L, 0)
+    player.start(past)
+    trace = Trace(past, ensemble.members[0].item_features, 2, 4)
+
+    chosen = player.choose(trace.observe(weights))
+
+    def worth(slates: torch.Tensor) -> torch.Tensor:
+        rewards, _ = Sessions(ensemble, past, torch.Generator().manual_seed(0)).expected_rewards(slates)
+        return (rewards.mean(0).sum(1) * weights).sum(-1)
+
+    best = torch.stack(
+        [worth(torch.tensor([[a, b]]).expand(5, -1)) for a in range(N) for b in range(N) if a != b]
+    ).amax(0)
+    torch.testing.assert_close(worth(chosen), best)
+
+
+def test_trace_keeps_the_latest_behaviours() -> None:
+    trace = Trace(torch.zeros(2, 5), torch.eye(N), 2, 3)
+    fired = torch.zeros(2, L, 2)
+    fired[0, 1] = 1.0  # viewed and bought the second item
+
+    trace.add(torch.tensor([[4, 5], [1, 2]]), fired)
+    trace.add(torch.tensor([[2, 3], [1, 2]]), torch.ones(2, L, 2))
+
+    assert trace.items[0].tolist() == [2, 3, 3]
+    assert trace.tasks[0].tolist() == [1, 0, 1]
+    assert trace.items[1].tolist() == [1, 2, 2]
+    observation = trace.observe(torch.ones(2, 2))
+    assert observation["summary"].shape == (2, summary_width(2, N))
+
+
+def test_simulation_restarts_sessions_that_end() -> None:
+    simulation = Simulation(an_ensemble(), torch.randn(9, 5), 16, L, 4, 5.0, seed=1)
+    ended = 0
+    for _ in range(20):
+        result = simulation.step(torch.randint(N, (16, L)))
+        ended += int(result.ended.sum())
+        assert len(result.finished["lengths"]) == int(result.ended.sum())
+        assert (result.finished["lengths"] <= 8).all()
+        rows = result.ended.nonzero()[:, 0]
+        assert (simulation.observe()["history_items"][rows] == -1).all()
+
+    assert ended >= 16  # eight steps at most
+
+
+def test_drawn_task_weights_sum_to_one() -> None:
+    weights = draw_task_weights(two_tasks(), 50, 5.0, np.random.default_rng(0))
+
+    assert weights.sum(1) == pytest.approx(np.ones(50), abs=1e-6)
+    assert len(np.unique(weights[:, 0])) > 5
+
+
+def test_ensemble_survives_its_files() -> None:
+    ensemble = an_ensemble()
+    again = load_ensemble(ensemble_files(ensemble), two_tasks())
+    past, slates = torch.randn(4, 5), torch.randint(N, (4, L))
+
+    before, _ = Sessions(ensemble, past, torch.Generator().manual_seed(0)).expected_rewards(slates)
+    after, _ = Sessions(again, past, torch.Generator().manual_seed(0)).expected_rewards(slates)
+
+    torch.testing.assert_close(before, after)
+
+
+def test_children_imply_their_parents() -> None:
+    responses = np.array([[0, 1], [1, 0], [0, 0]], dtype=np.float32)
+
+    assert complete_funnel(responses, (-1, 0)).tolist() == [[1, 1], [1, 0], [0, 0]]
+
+
+def made_up_log(num_sessions: int, slates: bool) -> SessionLog:
+    """Item 0 is nearly always viewed, the others seldom; one step in three is the last."""
+    dice = np.random.default_rng(0)
+    session, items, responses = [], [], []
+    for s in range(num_sessions):
+        for _ in range(dice.geometric(1 / 3)):
+            slate = dice.permutation(N)[:L]
+            seen = dice.random(L) < np.where(slate == 0, 0.9, 0.1)
+            session.append(s)
+            items.append(slate)
+            responses.append(np.stack([seen, seen & (dice.random(L) < 0.5)], -1))
+    shown, answered = np.array(items), np.array(responses)
+    step, position, task = np.nonzero(answered)
+    at = np.array(session)
+    logged = LoggedSlates(
+        at,
+        shown.astype(np.int64),
+        answered.astype(np.float32),
+        np.zeros(answered.shape, dtype=np.float32),
+        np.full(shown.shape, np.nan),
+        np.zeros(len(at), dtype=np.int64),
+    )
+    counts = np.bincount(at[step], minlength=num_sessions)
+    return SessionLog(
+        [str(s) for s in range(num_sessions)],
+        [str(s) for s in range(num_sessions)],
+        np.zeros(num_sessions, dtype=np.int8),
+        np.zeros((num_sessions, 5), dtype=np.float32),
+        np.concatenate([[0], counts.cumsum()]),
+        shown[step, position].astype(np.int64),
+        task.astype(np.int64),
+        np.zeros(len(step), dtype=np.float32),
+        logged if slates else None,
+    )
+
+
+def fit(log: SessionLog) -> tuple[ResponseModel, Steps]:
+    steps = build_steps(log, log.sessions("train"), (-1, 0), 40)
+    settings = SimulatorConfig(
+        num_epochs=12, learning_rate=2e-2, item_decay=0.01, weight_decay=0.01, hidden=8
+    )
+    shape = response_shape(settings, steps, (-1, 0), N, (P, P), log.slates is not None)
+    held = np.arange(len(steps)) % 5 == 0
+    model, _ = fit_member(shape, torch.zeros(N, P), steps, torch.zeros(len(steps), P), held, settings, 0)
+    return model, steps
+
+
+@pytest.mark.parametrize("slates", [True, False])
+def test_fitted_model_finds_the_good_item(slates: bool) -> None:
+    model, _ = fit(made_up_log(600, slates))
+    vectors, biases = model.item_table()
+    context = model.context(model.start(1), torch.zeros(1, P))
+
+    chances = model.shelf_outlook(context, vectors, biases).chances[0, :, 0]
+
+    assert chances[0] > 3 * chances[1:].max()
+    if slates:
+        assert float(chances[0]) == pytest.approx(0.9, abs=0.08)
+        assert float(chances[1:].mean()) == pytest.approx(0.1, abs=0.04)
+
+
+def test_fitted_sessions_are_as_long_as_logged_ones() -> None:
+    model, steps = fit(made_up_log(600, True))
+    ensemble = Ensemble((model,), two_tasks(), torch.zeros(5), torch.zeros(5, P), 40, 0.0)
+    past = torch.zeros(2_000, 5)
+    generator = torch.Generator().manual_seed(0)
+    player = StatelessPlayer(lambda n: torch.rand(n, N, generator=generator).topk(L).indices)
+
+    _, lengths = play(
+        Sessions(ensemble, past, generator), player, past, torch.ones(2_000, 2), torch.zeros(N, P), 2, 4, 40
+    )
+
+    assert float(lengths.float().mean()) == pytest.approx(float(steps.known.sum() / len(steps)), rel=0.12)
+
+
+def test_sampled_softmax_is_close_to_the_exact_loss() -> None:
+    model, steps = fit(made_up_log(200, False))
+    rate = torch.full((N,), -np.log(N))
+    past = torch.zeros(len(steps), P)
+    torch.manual_seed(0)
+
+    exact = step_losses(model, steps, past, rate, None)[0]
+    sampled = torch.stack([step_losses(model, steps, past, rate, 4)[0] for _ in range(50)]).mean()
+
+    assert float(sampled) == pytest.approx(float(exact), abs=0.15)
+
+
+def test_auc_counts_pairs() -> None:
+    chance, label = np.array([0.1, 0.4, 0.4, 0.9]), np.array([False, True, False, True])
+    pairs = [(p > q) + 0.5 * (p == q) for p in chance[label] for q in chance[~label]]
+
+    assert auc(chance, label) == pytest.approx(np.mean(pairs))
+    assert auc(chance, np.ones(4, dtype=bool)) is None
+    assert log_loss(np.array([0.5]), np.array([True])) == pytest.approx(np.log(2))
