@@ -49,8 +49,8 @@ SHOP = Stage(
 )
 
 
-def run_demo(config: Config, quiet: bool = False) -> dict[str, Any]:
-    """Make the shop's log, run every stage on it, play the policies live, and print the truth unless ``quiet``.
+def run_demo(config: Config) -> dict[str, Any]:
+    """Make the shop's log, run every stage on it, play the policies live, and print the truth.
 
     Returns:
         The report, with ``truth`` filled in.
@@ -79,8 +79,7 @@ def run_demo(config: Config, quiet: bool = False) -> dict[str, Any]:
     logger.info("truth: playing the policies live in the shop")
     returns = true_returns(run, config)
     report = publish_truth(run, returns, UPPER_BOUND)
-    if not quiet:
-        _show(report, run, config, time.monotonic() - started)
+    _show(report, run, config, time.monotonic() - started)
     return report
 
 

@@ -3,7 +3,7 @@
 import copy
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,13 +15,12 @@ from encoders.sessions import SessionLog
 from pipelines.artifacts import Folder, RunDirectory
 from pipelines.config import Config
 from pipelines.dataset import cached_item_embeddings, load_session_log, load_simulator
-from pipelines.players import evaluation_sessions
+from pipelines.judge import HeldOutJudge, Record
 from pipelines.progress import track
 from pipelines.stages import Stage, StageContext
-from rl.players import PolicyPlayer, play
 from rl.policy.clone import train_clone
 from rl.policy.network import PolicyShape, SlatePolicy
-from rl.simulator.simulation import Sessions, Simulation, summary_width
+from rl.simulator.simulation import Simulation, summary_width
 from rl.tasks import Tasks, build_tasks
 
 if TYPE_CHECKING:
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Record = dict[str, float]
 RESUME = "resume"  # folder of the checkpoint inside the partial folder; gone before publishing
 
 
@@ -75,38 +73,6 @@ class OpenItemEmbeddings:
     def __call__(self) -> torch.Tensor:
         """float32 [N, D]."""
         return torch.from_numpy(cached_item_embeddings(self.uri))
-
-
-class HeldOutJudge:
-    """Plays a policy in the held-out simulator, always from the same validation sessions and dice."""
-
-    def __init__(self, run: RunDirectory, config: Config, log: SessionLog) -> None:
-        self.ensemble = replace(load_simulator(run, config, "heldout"), pessimism=0.0)
-        self.config = config
-        sessions = log.sessions("validation")[: config.rl.ppo.num_judge_sessions]
-        if not len(sessions):
-            sessions = evaluation_sessions(log, config.rl.ppo.num_judge_sessions)
-        self.past = torch.from_numpy(log.past[sessions])
-
-    def __call__(self, policy: SlatePolicy) -> Record:
-        """Mean signed returns: ``held_out/weighted`` and ``held_out/<task>``."""
-        tasks = self.ensemble.tasks
-        generator = torch.Generator().manual_seed(self.config.seed)
-        weights = torch.from_numpy(tasks.weights).expand(len(self.past), -1)
-        returns, lengths = play(
-            Sessions(self.ensemble, self.past, generator),
-            PolicyPlayer(policy, self.config.rl.slate_length, self.config.seed),
-            self.past,
-            weights,
-            self.ensemble.members[0].item_features,
-            len(tasks),
-            self.config.rl.history_length,
-            self.ensemble.max_steps,
-        )
-        mean = returns.mean(0)
-        record = {"held_out/weighted": float(mean @ torch.from_numpy(tasks.weights))}
-        record |= {f"held_out/{name}": float(mean[k]) for k, name in enumerate(tasks.names)}
-        return record | {"held_out/length": float(lengths.float().mean())}
 
 
 def train_policy(

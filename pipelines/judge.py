@@ -1,0 +1,48 @@
+"""The held-out simulator's word on a policy under training."""
+
+from dataclasses import replace
+
+import torch
+
+from encoders.sessions import SessionLog
+from pipelines.artifacts import RunDirectory
+from pipelines.config import Config
+from pipelines.dataset import load_simulator
+from pipelines.players import evaluation_sessions
+from rl.players import PolicyPlayer, play
+from rl.policy.network import SlatePolicy
+from rl.simulator.simulation import Sessions
+
+Record = dict[str, float]
+
+
+class HeldOutJudge:
+    """Plays a policy in the held-out simulator, always from the same validation sessions and dice."""
+
+    def __init__(self, run: RunDirectory, config: Config, log: SessionLog) -> None:
+        self.ensemble = replace(load_simulator(run, config, "heldout"), pessimism=0.0)
+        self.config = config
+        sessions = log.sessions("validation")[: config.rl.ppo.num_judge_sessions]
+        if not len(sessions):
+            sessions = evaluation_sessions(log, config.rl.ppo.num_judge_sessions)
+        self.past = torch.from_numpy(log.past[sessions])
+
+    def __call__(self, policy: SlatePolicy) -> Record:
+        """Mean signed returns: ``held_out/weighted`` and ``held_out/<task>``."""
+        tasks = self.ensemble.tasks
+        generator = torch.Generator().manual_seed(self.config.seed)
+        weights = torch.from_numpy(tasks.weights).expand(len(self.past), -1)
+        returns, lengths = play(
+            Sessions(self.ensemble, self.past, generator),
+            PolicyPlayer(policy, self.config.rl.slate_length, self.config.seed),
+            self.past,
+            weights,
+            self.ensemble.members[0].item_features,
+            len(tasks),
+            self.config.rl.history_length,
+            self.ensemble.max_steps,
+        )
+        mean = returns.mean(0)
+        record = {"held_out/weighted": float(mean @ torch.from_numpy(tasks.weights))}
+        record |= {f"held_out/{name}": float(mean[k]) for k, name in enumerate(tasks.names)}
+        return record | {"held_out/length": float(lengths.float().mean())}
