@@ -8,7 +8,15 @@ import numpy as np
 
 from encoders.sessions import LoggedSlates
 from rl.evaluation.config import EvaluationConfig, GateConfig
-from rl.evaluation.gate import Finding, gain_rule, off_policy_rule, ranking_rule, simulator_rules, task_rule
+from rl.evaluation.gate import (
+    Finding,
+    gain_rule,
+    off_policy_rule,
+    ranking_rule,
+    rival_rule,
+    simulator_rules,
+    task_rule,
+)
 from rl.evaluation.intervals import Bootstrap, Estimate, welch_intervals
 from rl.evaluation.off_policy import (
     Floats,
@@ -100,6 +108,11 @@ def simulated_findings(returns: Returns, setting: Setting, tasks: Tasks, gate: G
         )
     first, second = np.asarray(returns[setting.candidate]), np.asarray(returns[reference])
     findings = [gain_rule(setting.candidate, reference, weighted_gain(first, second, setting))]
+    simple = [name for name in returns if name not in (setting.candidate, reference)]
+    if simple:
+        rival = max(simple, key=lambda name: float((np.asarray(returns[name]) @ setting.task_weights).mean()))
+        gain = weighted_gain(first, np.asarray(returns[rival]), setting)
+        findings.append(rival_rule(setting.candidate, rival, gain))
     gains = welch_intervals(first, second, setting.confidence)
     for k, name in enumerate(setting.task_names):
         if tasks.weights[k] > 0:

@@ -38,6 +38,14 @@ def gain_rule(candidate: str, reference: str, gain: Estimate) -> Finding:
     return Finding(False, f"{where}: the lower bound is not above 0, so a gain is not shown.")
 
 
+def rival_rule(candidate: str, rival: str, gain: Estimate) -> Finding:
+    """The best simple rival must not be shown to be better: one would then serve that instead."""
+    where = f"In the held-out simulator {candidate} returns {_signed(gain)} a session against {rival}, the best rival"
+    if gain.high is not None and gain.high < 0:
+        return Finding(False, f"{where}: it is better and simpler, so serve that.")
+    return Finding(True, f"{where}: it is not shown to be better.")
+
+
 def task_rule(
     task: str, candidate: str, reference: str, reference_mean: float, gain: Estimate, max_loss: float
 ) -> Finding:

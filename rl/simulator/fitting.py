@@ -160,6 +160,8 @@ def fit_member(
     learn, hold = np.flatnonzero(~held_back), torch.from_numpy(np.flatnonzero(held_back))
     rate = torch.bincount(steps.items[steps.known].flatten().clamp_min(0), minlength=shape.num_items).float()
     log_rate = torch.log((rate + 1) / (rate + 1).sum())
+    if shape.mode == "next_item":
+        model.base_score.copy_(log_rate)  # decay then pulls towards popularity, not towards all items alike
     _start_at_rates(model, steps)
     optimiser = _optimiser(model, config)
     batches = max(1, -(-len(learn) // config.batch_sessions))

@@ -45,10 +45,12 @@ class ResponseModel(nn.Module):
     """One member of the simulator."""
 
     item_features: Tensor
+    base_score: Tensor  # [N] log share of the log's choices, for logs without slates; 0 otherwise
 
     def __init__(self, shape: ResponseShape, item_features: Tensor) -> None:
         super().__init__()
         self.shape = shape
+        self.register_buffer("base_score", torch.zeros(shape.num_items))
         tasks, width = len(shape.parents), shape.item_width
         self.register_buffer("item_features", item_features)
         self.text_item = nn.Linear(shape.feature_width, width)
