@@ -140,16 +140,20 @@ class ResponseModel(nn.Module):
         read: Tensor = self.dropout(torch.cat([self.trunk(known), known], -1))
         return read
 
-    def scores(self, context: Tensor, vectors: Tensor, biases: Tensor, items: Tensor) -> Tensor:
-        """Logits of response, tasks given response, and log values, without position. [..., L, 1 + 2K]."""
+    def scores(self, context: Tensor, vectors: Tensor, biases: Tensor, items: Tensor | None) -> Tensor:
+        """Logits of response, tasks given response, and log values, without position. [..., L, 1 + 2K].
+
+        ``items`` None scores the whole catalogue, L = N.
+        """
         heads = 1 + 2 * len(self.shape.parents)
         queries: Tensor = self.query(context)
         queries = queries.view(*queries.shape[:-1], heads, self.shape.item_width)
-        match = vectors[items] @ queries.transpose(-1, -2)  # [..., L, heads]
+        shown = vectors[:-1] if items is None else vectors[items]
+        match = shown @ queries.transpose(-1, -2)  # [..., L, heads]
         level = self.level(context)
         if self.shape.mode == "next_item":  # a choice over the catalogue knows no level
             level = torch.cat([torch.zeros_like(level[..., :1]), level[..., 1:]], -1)
-        scored: Tensor = match + biases[items] + level[..., None, :]
+        scored: Tensor = match + (biases if items is None else biases[items]) + level[..., None, :]
         return scored
 
     def all_response_scores(self, context: Tensor, vectors: Tensor, biases: Tensor) -> Tensor:
@@ -174,8 +178,7 @@ class ResponseModel(nn.Module):
 
     def shelf_outlook(self, context: Tensor, vectors: Tensor, biases: Tensor) -> Outlook:
         """What to expect of every item, were it shown first. Chances and values [..., N, K]."""
-        shelf = torch.arange(self.shape.num_items, device=context.device).expand(*context.shape[:-1], -1)
-        scores = self.scores(context, vectors, biases, shelf)
+        scores = self.scores(context, vectors, biases, None)
         if self.shape.mode == "slate":
             response = torch.sigmoid(scores[..., 0] + self.position_bias[0])
         else:

@@ -14,6 +14,7 @@ from rl.tasks import Tasks
 Observation = dict[str, Tensor]
 SUMMARY_WIDTH = 8  # leading directions of the item features in the critic's summary
 SUMMARY_DECAYS = (0.5, 0.8, 0.95, 1.0)
+SHELF_BATCH = 64  # sessions whose whole catalogue is scored at once
 
 
 def summary_width(num_tasks: int, feature_width: int) -> int:
@@ -93,13 +94,14 @@ class Sessions:
         """Expected weighted reward of every item, were it shown first: mean over members. float32 [B, N]."""
         paid = torch.from_numpy(self.ensemble.tasks.pays_value)
         signed = task_weights * torch.from_numpy(self.ensemble.tasks.signs)  # [B, K]
-        total = torch.zeros(())
+        total = torch.zeros(len(task_weights), self.ensemble.members[0].shape.num_items)
         for member, context, (vectors, biases) in zip(
             self.ensemble.members, self.contexts(), self.tables, strict=True
         ):
-            outlook = member.shelf_outlook(context, vectors, biases)
-            rewards = outlook.chances * torch.where(paid, outlook.values, torch.ones(()))
-            total = total + torch.einsum("bnk,bk->bn", rewards, signed)
+            for rows in torch.split(torch.arange(len(total)), SHELF_BATCH):
+                outlook = member.shelf_outlook(context[rows], vectors, biases)
+                rewards = torch.where(paid, outlook.chances * outlook.values, outlook.chances)
+                total[rows] += (rewards @ signed[rows, :, None])[..., 0]
         return total / len(self.states)
 
     @torch.no_grad()
