@@ -17,6 +17,7 @@ from rl.policy.bundle import Bundle, load_bundle
 from rl.policy.bundle_files import MANIFEST
 from serve.binding import check_port, fast_environment
 from serve.config import ServeConfig
+from serve.gate import check_verdict
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ _LOOK_S = 0.2  # between two looks at whether we were told to stop
 
 
 class ServiceError(ValueError):
-    """The service may not or cannot start."""
+    """The service cannot start."""
 
 
 def serve_command(config: Config, policy: str | None = None) -> None:
@@ -38,7 +39,8 @@ def serve_command(config: Config, policy: str | None = None) -> None:
     Raises:
         ArtifactError: There is no bundle there.
         BundleError: The bundle is damaged.
-        ServiceError: The gate refused the policy and nobody allowed it, or the service did not come up.
+        NotPromotedError: The gate refused the policy and nobody allowed it.
+        ServiceError: The service did not come up.
         PortError: The port is in use.
     """
     folder = bundle_folder(policy or config.serve.policy or config.paths.run)
@@ -69,21 +71,6 @@ def bundle_folder(policy: str) -> Folder:
     raise ArtifactError(
         f"{root.join(BUNDLE)}: expected a policy bundle, found none. Run `slatewise evaluate "
         f"paths.run={policy}` first, or name a bundle's folder."
-    )
-
-
-def check_verdict(bundle: Bundle, allowed: str | None) -> None:
-    """Let a policy pass that the gate promotes, or that is allowed by its version.
-
-    Raises:
-        ServiceError: Neither holds; the message gives the gate's reasons and the argument that allows it.
-    """
-    if bundle.verdict.get("promote") is True or allowed == bundle.version:
-        return
-    reasons = " ".join(str(reason) for reason in bundle.verdict.get("reasons", [])) or "No reason was given."
-    raise ServiceError(
-        f"serve: the gate does not promote policy {bundle.version}: {reasons} "
-        f"To serve it all the same, pass serve.allow_unpromoted={bundle.version}"
     )
 
 

@@ -1,4 +1,7 @@
-"""The HTTP service: FastAPI and the ranker in one Ray Serve deployment, and how it is started and stopped."""
+"""The HTTP service: FastAPI and the ranker in one Ray Serve deployment, and how it is started and stopped.
+
+On a cluster: ``serve run serve.app:app bundle=s3://bucket/run/evaluate/bundle``.
+"""
 
 import json
 import logging
@@ -7,13 +10,15 @@ from typing import Any
 
 import torch
 from fastapi import FastAPI, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
 from ray import serve as ray_serve
 from starlette.exceptions import HTTPException
 
 from rl.policy.bundle import load_bundle
-from rl.policy.bundle_files import ReadableFolder
+from rl.policy.bundle_files import BundleFolder, ReadableFolder
 from serve.binding import bind_replica_to, free_port
 from serve.config import ServeConfig
+from serve.gate import check_verdict
 from serve.ranker import Ranker
 from serve.schema import Health, RecommendRequest, RecommendResponse, RequestError, parse_request
 
@@ -95,8 +100,32 @@ class RecommendService:
     @http.get("/healthz", response_model=Health)
     async def health(self) -> Response:
         """Which policy answers. A replica without its bundle does not answer at all."""
-        health = Health(ready=True, policy_version=self._ranker.bundle.version)
+        health = Health(status="ok", policy_version=self._ranker.bundle.version)
         return Response(health.model_dump_json(), media_type=_JSON)
+
+
+class AppArguments(BaseModel):
+    """What ``app`` is told: by ``serve run`` as key=value, in a RayService under ``args``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bundle: str = Field(description="Bundle folder: a path or URI that every host reads.")
+    allow_unpromoted: str | None = Field(None, description="Version to serve though the gate refused it.")
+    settings: ServeConfig = Field(
+        ServeConfig(), description="Limits of a request; where to listen is the cluster's matter."
+    )
+
+
+def app(arguments: AppArguments) -> ray_serve.Application:
+    """The application for ``serve run``, ``serve build`` and RayService.
+
+    Raises:
+        BundleError: There is no bundle, or it is damaged.
+        NotPromotedError: The gate refused the policy and nobody allowed it.
+    """
+    folder = BundleFolder(arguments.bundle)
+    check_verdict(load_bundle(folder), arguments.allow_unpromoted, key="allow_unpromoted")
+    return RecommendService.bind(folder, arguments.settings, None)  # type: ignore[attr-defined, no-any-return]
 
 
 def start_service(folder: ReadableFolder, config: ServeConfig, local: bool) -> None:

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -81,7 +81,7 @@ class RecommendResponse(_Message):
 class Health(_Message):
     """The state of a replica."""
 
-    ready: bool
+    status: Literal["ok"]
     policy_version: str
 
 

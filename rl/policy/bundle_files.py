@@ -3,8 +3,10 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Protocol
 
+import pyarrow.fs as pafs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 BUNDLE_SCHEMA = 1
@@ -38,6 +40,41 @@ class ReadableFolder(Protocol):
 
     def read_bytes(self, name: str) -> bytes:
         """Content of a file."""
+
+
+class BundleFolder:
+    """A bundle at a local path or any URI that ``pyarrow.fs`` opens."""
+
+    def __init__(self, uri: str) -> None:
+        """Opens nothing but the file system.
+
+        Raises:
+            BundleError: No file system knows the URI's scheme.
+        """
+        local = str(Path(uri).expanduser().absolute())
+        try:
+            found = pafs.FileSystem.from_uri(uri) if "://" in uri else (pafs.LocalFileSystem(), local)
+        except (ValueError, OSError) as error:
+            raise BundleError(
+                f"{uri}: expected a local path or a URI such as s3://bucket/bundle, {error}."
+            ) from error
+        self.filesystem, self.path = found[0], str(found[1]).rstrip("/")
+
+    def exists(self, name: str = "") -> bool:
+        """Whether a file is there."""
+        info = self.filesystem.get_file_info(f"{self.path}/{name}".rstrip("/"))
+        return bool(info.type != pafs.FileType.NotFound)
+
+    def files(self) -> list[str]:
+        """Names of all files, sorted."""
+        selector = pafs.FileSelector(self.path, recursive=True, allow_not_found=True)
+        infos = self.filesystem.get_file_info(selector)
+        return sorted(i.path[len(self.path) + 1 :] for i in infos if i.type == pafs.FileType.File)
+
+    def read_bytes(self, name: str) -> bytes:
+        """Content of a file."""
+        with self.filesystem.open_input_file(f"{self.path}/{name}") as stream:
+            return bytes(stream.read())
 
 
 class Manifest(BaseModel):

@@ -89,7 +89,7 @@ def test_service_when_up_names_its_policy(service, bundle):
 
     answer = client.get("/healthz")
 
-    assert answer.json() == {"ready": True, "policy_version": bundle[1]}
+    assert answer.json() == {"status": "ok", "policy_version": bundle[1]}
     assert bundle[1] in said
 
 
