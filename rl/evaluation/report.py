@@ -130,7 +130,9 @@ def setting_of(report: Mapping[str, Any]) -> Setting:
 
 def _summary(returns: Returns, setting: Setting, where: str) -> str:
     """One or two plain sentences: is reinforcement learning worth it, or is a simple rival as good?"""
-    rivals = [n for n in returns if n != setting.candidate and not n.endswith("_oracle")]  # those know hidden states
+    rivals = [
+        n for n in returns if n != setting.candidate and not n.endswith("_oracle")
+    ]  # those know hidden states
     if setting.candidate not in returns or not rivals:
         return "Whether reinforcement learning is worth it here is unknown: no rival was played beside it."
     means = {name: float(weighted_returns(v, setting.task_weights).mean()) for name, v in returns.items()}

@@ -27,7 +27,7 @@ class PPOSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    num_iterations: int = Field(100, ge=1, description="Rounds of sampling and learning.")
+    num_iterations: int = Field(80, ge=1, description="Rounds of sampling and learning.")
     num_env_runners: int = Field(0, ge=0, description="Remote samplers; 0 samples in the driver.")
     num_learners: int = Field(0, ge=0, description="Remote learners; 0 learns in the driver.")
     num_gpus_per_learner: float = Field(0.0, ge=0, description="GPUs a learner.")
@@ -35,7 +35,7 @@ class PPOSettings(BaseModel):
     fragment_steps: int = Field(20, ge=1, description="Slates of each session a round; values bridge cuts.")
     num_epochs: int = Field(3, ge=1, description="Passes over a round's steps; more drift off the data.")
     num_minibatches: int = Field(4, ge=1, description="Gradient steps a pass.")
-    learning_rate: float = Field(1e-3, gt=0, description="Adam's step at the start.")
+    learning_rate: float = Field(2e-3, gt=0, description="Adam's step at the start.")
     final_learning_rate: float = Field(0.1, gt=0, le=1, description="Share of it left at the end; linear.")
     grad_clip: float = Field(1.0, gt=0, description="Largest gradient norm; rare rewards make rare spikes.")
     discount: float = Field(
@@ -54,10 +54,10 @@ class PPOSettings(BaseModel):
     value_coefficient: float = Field(
         0.5, ge=0, description="Share of the critic's loss, which has own weights."
     )
-    entropy: float = Field(0.02, ge=0, description="Bonus a nat of a position's entropy, at the start.")
+    entropy: float = Field(0.01, ge=0, description="Bonus a nat of a position's entropy, at the start.")
     final_entropy: float = Field(0.003, ge=0, description="The same at the end, reached linearly.")
     kl: float = Field(
-        0.01, ge=0, description="Price a nat a position of leaving the clone; with a target, the first."
+        0.005, ge=0, description="Price a nat a position of leaving the clone; with a target, the first."
     )
     kl_target: float | None = Field(
         None,
