@@ -44,7 +44,13 @@ def load_ensemble(files: dict[str, bytes], tasks: Tasks) -> Ensemble:
         prefix = f"{index}."
         state = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
         member = ResponseModel(shape, state["item_features"])
-        member.load_state_dict(state)
+        try:
+            member.load_state_dict(state)
+        except RuntimeError as error:
+            raise ValueError(
+                f"fit-simulator: expected the weights of this version's response model, {' '.join(str(error).split())} "
+                "Delete the fit-simulator folder and run again."
+            ) from error
         members.append(member.eval().requires_grad_(False))
     return Ensemble(
         members=tuple(members),
