@@ -12,7 +12,7 @@ from importlib import import_module
 from types import FrameType
 from typing import Any, NoReturn
 
-from pipelines.config import Config, load_config
+from pipelines.config import Config, ConfigError, load_config
 from pipelines.config_keys import changed_values, describe_keys, override_text
 from pipelines.failure import explain_failure
 from pipelines.registry import COMMANDS, ENTRIES, STAGES, Entry
@@ -20,6 +20,11 @@ from pipelines.registry import COMMANDS, ENTRIES, STAGES, Entry
 PACKAGES = ("cluster", "encoders", "pipelines", "rl", "serve")
 INTERRUPTED = 130  # what a shell gives a command that Ctrl-C ended
 USAGE = 2
+CONTINUES = "interrupted. The same command continues."
+INTERRUPTIONS = {
+    "serve": "interrupted, the service has ended.",
+    "submit": "interrupted. The job goes on; `ray job list` and `ray job stop` see to it.",
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -35,28 +40,38 @@ def main(arguments: list[str] | None = None) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
         print(_overview())
         return 0 if words else USAGE
-    name, *rest = words
-    known = ENTRIES | COMMANDS
-    if name not in known:
-        print(f"slatewise: expected one of {', '.join(known)}, got {name!r}.", file=sys.stderr)
-        return USAGE
-    rest, remote = _split_remote(rest) if name == "submit" else (rest, [])
-    options = _parser(name, known[name]).parse_intermixed_args(rest)
-    _start_logging(options.verbose)
+    name = words[0]
+    words, remote = _split_remote(words) if name == "submit" else (words, [])
     signal.signal(signal.SIGTERM, _interrupt)
     config: Config | None = None
+    verbose = "-v" in words or "--verbose" in words
+    _start_logging(verbose)
     try:
-        config = load_config(options.config, _overrides(name, options))
+        name, options, config = read_command(words)
         return _execute(name, config, options.json, remote)
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the last words are not to be cut off
-        print(f"slatewise {name}: interrupted. The same command continues.", file=sys.stderr)
+        print(f"slatewise {name}: {INTERRUPTIONS.get(name, CONTINUES)}", file=sys.stderr)
         return INTERRUPTED
-    except Exception as error:
-        run = config.paths.run if config else None
-        line = explain_failure(error, name, run, options.verbose).removeprefix(f"{name}: ")
-        print(f"slatewise {name}: {line}", file=sys.stderr)
+    except BrokenPipeError:
         return 1
+    except Exception as error:
+        line = explain_failure(error, name, config.paths.run if config else None, verbose)
+        print(f"slatewise {name}: {line.removeprefix(f'{name}: ')}", file=sys.stderr)
+        return 1
+
+
+def read_command(words: list[str]) -> tuple[str, argparse.Namespace, Config]:
+    """Name, options and config of a command. ``--help`` prints and exits, so does a malformed option.
+
+    Raises:
+        ConfigError: The command is unknown, or its config is not valid.
+    """
+    name, known = words[0], ENTRIES | COMMANDS
+    if name not in known:
+        raise ConfigError(f"expected one of {', '.join(known)}. See `slatewise --help`.")
+    options = _parser(name, known[name]).parse_intermixed_args(words[1:])
+    return name, options, load_config(options.config, _overrides(name, options))
 
 
 def _execute(name: str, config: Config, as_json: bool, remote: list[str]) -> int:
@@ -78,7 +93,8 @@ def _result(name: str, config: Config, remote: list[str]) -> dict[str, Any]:
         return {**{key: manifest[key] for key in ("stage", "skipped", "seconds")}, **manifest["result"]}
     module, _, function = COMMANDS[name].constant.partition(":")
     command = getattr(import_module(module), function)
-    result: dict[str, Any] = command(config, remote) if name == "submit" else command(config)
+    own: dict[str, list[Any]] = {"submit": [remote], "serve": [config.serve.policy]}
+    result: dict[str, Any] = command(config, *own.get(name, []))
     return result
 
 

@@ -82,7 +82,7 @@ ENTRIES: dict[str, Entry] = {
 
 COMMANDS: dict[str, Entry] = {
     "serve": Entry(
-        constant="pipelines.serve:serve_policy",
+        constant="pipelines.serve:serve_command",
         summary="Answer requests for slates over HTTP with a trained policy.",
         reads="The policy bundle of --policy RUN, which is checked file by file and replayed before it serves.",
         writes="Served slates and feedback, as a log that ingest reads.",

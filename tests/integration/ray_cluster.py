@@ -1,0 +1,82 @@
+"""A Ray cluster of one host, on ports of its own, for tests of what joins or is sent to one."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ray.job_submission import JobSubmissionClient
+
+WAIT_S = 90
+
+
+@dataclass(frozen=True)
+class RayCluster:
+    """Where it listens."""
+
+    address: str
+    dashboard_url: str
+
+
+@contextlib.contextmanager
+def ray_cluster(environment: dict[str, str]) -> Iterator[RayCluster]:
+    """A head started by ``ray start --block``; at the end its process group is stopped, and nothing else."""
+    port, dashboard = _free_ports(2)
+    home = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # short: sockets lie below it
+    command = [str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", "--num-cpus=2"]
+    command += [f"--port={port}", f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1"]
+    command += ["--node-ip-address=127.0.0.1", f"--temp-dir={home}", "--include-dashboard=true"]
+    command += ["--object-store-memory=100000000", "--disable-usage-stats"]
+    with Path(home, "start.log").open("w") as log:
+        head = subprocess.Popen(
+            command, stdout=log, stderr=log, env={**os.environ, **environment}, start_new_session=True
+        )
+    try:
+        cluster = RayCluster(f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}")
+        _wait_for(cluster, head, Path(home, "start.log"))
+        yield cluster
+    finally:
+        head.send_signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            head.wait(timeout=20)
+        _kill_all(home)
+        head.wait(timeout=20)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _wait_for(cluster: RayCluster, head: subprocess.Popen[bytes], log: Path) -> None:
+    end = time.monotonic() + WAIT_S
+    while True:
+        try:
+            JobSubmissionClient(cluster.dashboard_url).list_jobs()
+        except Exception:
+            assert head.poll() is None and time.monotonic() < end, log.read_text()
+            time.sleep(0.3)
+        else:
+            return
+
+
+def _kill_all(home: str) -> None:
+    """End what still runs of this cluster: processes whose command line names its own folder."""
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal() or int(entry.name) == os.getpid():
+            continue
+        with contextlib.suppress(OSError):
+            if home.encode() in (entry / "cmdline").read_bytes():
+                os.kill(int(entry.name), signal.SIGKILL)
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
