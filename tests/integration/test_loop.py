@@ -38,7 +38,9 @@ def command(*arguments: str) -> list[str]:
 
 
 def slatewise(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(command(*arguments), cwd=ROOT, capture_output=True, text=True, timeout=400, check=False)
+    return subprocess.run(
+        command(*arguments), cwd=ROOT, capture_output=True, text=True, timeout=400, check=False
+    )
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +68,13 @@ def test_report_tells_the_truth_of_every_policy(shop_run: Path) -> None:
         assert policy["weighted"]["low"] <= policy["weighted"]["mean"] <= policy["weighted"]["high"]
         assert set(policy["tasks"]) == {"view", "cart", "purchase"}
     assert report["truth"]["upper_bound"]["mean"] > truth["random"]["weighted"]["mean"]
-    assert {row["name"] for row in report["ranking"]["view"]} >= {"random", "popular", "item_knn", "clone", "ppo"}
+    assert {row["name"] for row in report["ranking"]["view"]} >= {
+        "random",
+        "popular",
+        "item_knn",
+        "clone",
+        "ppo",
+    }
     assert "<html" in (shop_run / "report.html").read_text()
 
 
@@ -82,7 +90,11 @@ def test_second_run_skips_everything(shop_run: Path) -> None:
 def test_changed_setting_reruns_only_what_depends_on_it(shop_run: Path) -> None:
     before = {stage: read(shop_run / stage / "manifest.json") for stage in ("embed", "train")}
 
-    paths = [f"paths.run={shop_run}", f"paths.log={shop_run}/shop/log.parquet", f"paths.items={shop_run}/shop/items.parquet"]
+    paths = [
+        f"paths.run={shop_run}",
+        f"paths.log={shop_run}/shop/log.parquet",
+        f"paths.items={shop_run}/shop/items.parquet",
+    ]
     done = slatewise("run", *TINY, *paths, "rl.evaluation.k=5", "--json")
 
     assert done.returncode == 0, done.stderr
@@ -94,7 +106,7 @@ def test_changed_setting_reruns_only_what_depends_on_it(shop_run: Path) -> None:
 def test_status_lists_the_stages(shop_run: Path) -> None:
     done = slatewise("status", str(shop_run), "--json")
 
-    states = {row["stage"]: row["state"] for row in json.loads(done.stdout)}
+    states = {name: status["state"] for name, status in json.loads(done.stdout)["stages"].items()}
     assert states["train"] == "done" and states["sweep"] == "missing"
 
 
@@ -108,8 +120,10 @@ def test_killed_training_continues_and_leaves_nothing_half_done(shop_run: Path) 
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
 
-    states = {row["stage"]: row["state"] for row in json.loads(slatewise("status", str(shop_run), "--json").stdout)}
-    assert states["train"] in ("done", "unfinished")  # the earlier training stays until this one is whole
+    train = json.loads(slatewise("status", str(shop_run), "--json").stdout)["stages"]["train"]
+    assert (
+        train["state"] == "done" and train["left_over"]
+    )  # the earlier training stays until this one is whole
 
     process = subprocess.Popen(command("train", *longer), cwd=ROOT, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
@@ -122,7 +136,7 @@ def test_killed_training_continues_and_leaves_nothing_half_done(shop_run: Path) 
     rest = process.communicate(timeout=60)[1]
     assert "continues from iteration" in seen
     assert process.returncode == 130
-    assert "slatewise: interrupted" in rest
+    assert "slatewise train: interrupted" in rest
     assert "Traceback" not in rest
 
 
