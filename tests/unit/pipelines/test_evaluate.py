@@ -70,6 +70,7 @@ def context(tmp_path, monkeypatch):
     monkeypatch.setattr(
         evaluate, "slate_log_probs", lambda run, config, states, slates: np.full(slates.shape, np.log(0.3))
     )
+    monkeypatch.setattr(evaluate, "_export_bundle", lambda *given: "version-1")  # the loop's test writes a real one
     config = build_config({"rl": {"evaluation": {"num_bootstrap": 100}}})
     return StageContext(config=config, run=run, folder=run.folder(".partial/evaluate-1"))
 
@@ -86,6 +87,7 @@ def test_stage_writes_the_report_into_its_folder_and_the_run(context):
     assert names == ["random", "popular", "nearest_content", "item_knn", "clone", "ppo", "greedy"]
     assert result["promote"] == report["verdict"]["promote"]
     assert report["log"]["test_sessions"] == 30
+    assert result["policy_version"] == "version-1"
     json.dumps(result, allow_nan=False)
 
 
