@@ -143,6 +143,7 @@ def start_service(folder: ReadableFolder, config: ServeConfig, local: bool) -> N
     # The proxy starts in any case; with direct ingress it must leave the service's port to the replica.
     proxy_port = free_port(config.host) if direct else config.port
     quiet = {"log_level": "ERROR", "enable_access_log": False}
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)  # it would name the proxy's port as the service's
     ray_serve.start(http_options={"host": config.host, "port": proxy_port}, logging_config=quiet)
     service = RecommendService.options(num_replicas=config.num_replicas)  # type: ignore[attr-defined]
     ray_serve.run(
