@@ -70,7 +70,9 @@ def context(tmp_path, monkeypatch):
     monkeypatch.setattr(
         evaluate, "slate_log_probs", lambda run, config, states, slates: np.full(slates.shape, np.log(0.3))
     )
-    monkeypatch.setattr(evaluate, "_export_bundle", lambda *given: "version-1")  # the loop's test writes a real one
+    monkeypatch.setattr(
+        evaluate, "_export_bundle", lambda *given: "version-1"
+    )  # the loop's test writes a real one
     config = build_config({"rl": {"evaluation": {"num_bootstrap": 100}}})
     return StageContext(config=config, run=run, folder=run.folder(".partial/evaluate-1"))
 
