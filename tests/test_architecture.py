@@ -58,7 +58,9 @@ def test_frameworks_stay_in_their_files(path: Path) -> None:
     used = imports(path)
     inside = identify(path)
     if any(name.split(".")[0] == "ray" for name in used):
-        assert inside in ("serve/app.py", "serve/binding.py") or (path.parent.name == "policy" and path.name in RLLIB_FILES)
+        assert inside in ("serve/app.py", "serve/binding.py") or (
+            path.parent.name == "policy" and path.name in RLLIB_FILES
+        )
     if any(name.split(".")[0] == "transformers" for name in used):
         assert inside == "encoders/language_model.py"
 
