@@ -240,6 +240,7 @@ def _train(context: StageContext) -> dict[str, Any]:
             record["training"],
         )
 
+    torch.set_num_threads(config.rl.ppo.num_threads)
     checkpoints = context.folder.folder(RESUME)
     with connect(config.cluster):
         trained = train_policy(context.run, config, tell, checkpoints)

@@ -30,6 +30,11 @@ class PPOSettings(BaseModel):
     num_iterations: int = Field(80, ge=1, description="Rounds of sampling and learning.")
     num_env_runners: int = Field(0, ge=0, description="Remote samplers; 0 samples in the driver.")
     num_learners: int = Field(0, ge=0, description="Remote learners; 0 learns in the driver.")
+    num_threads: int = Field(
+        1,
+        ge=1,
+        description="Torch threads of the driver; 2 are a third faster alone, and crawl on a busy machine.",
+    )
     num_gpus_per_learner: float = Field(0.0, ge=0, description="GPUs a learner.")
     num_sessions: int = Field(256, ge=1, description="Sessions a sampler steps at once, in one batch.")
     fragment_steps: int = Field(20, ge=1, description="Slates of each session a round; values bridge cuts.")
