@@ -85,7 +85,7 @@ COMMANDS: dict[str, Entry] = {
         constant="pipelines.serve:serve_command",
         summary="Answer requests for slates over HTTP with a trained policy.",
         reads="The policy bundle of --policy RUN, which is checked file by file and replayed before it serves.",
-        writes="Served slates and feedback, as a log that ingest reads.",
+        writes="nothing; it answers until interrupted.",
         sections=("serve", "cluster"),
         example="slatewise serve --policy runs/shop serve.port=8000",
     ),
