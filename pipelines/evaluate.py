@@ -88,9 +88,11 @@ def _evaluate(context: StageContext) -> dict[str, Any]:
     judged = ranking_states(log, len(tasks), config.rl.history_length, settings.max_states)
     scores = _rank(context, _scorers(context, log, num_items, tasks), judged, num_items)
     off_policy = _off_policy(context, log, tasks)
+    # Behaviours on logged slates favour whatever was shown: there ranking is reported, but does not decide.
+    ranking = ranking_findings(scores, judged, setting, tasks, settings.gate, bootstrap)
     findings = [
         *simulated_findings(simulated, setting, tasks, settings.gate),
-        *ranking_findings(scores, judged, setting, tasks, settings.gate, bootstrap),
+        *(ranking if log.slates is None else ()),
         *off_policy_findings(off_policy, CANDIDATE, settings.gate),
         *simulator_findings(simulator, settings.gate),
     ]

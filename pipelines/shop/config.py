@@ -9,7 +9,7 @@ class ShopConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     num_items: int = Field(240, ge=2, description="Catalogue size, N.")
-    num_users: int = Field(1500, ge=2, description="Users in the log.")
-    num_sessions: int = Field(4000, ge=10, description="Logged sessions.")
+    num_users: int = Field(3000, ge=2, description="Users in the log.")
+    num_sessions: int = Field(8000, ge=10, description="Logged sessions.")
     slate_length: int = Field(5, ge=1, description="Items a logged slate shows, L.")
     max_steps: int = Field(40, ge=1, description="Slates a session has at most.")

@@ -11,7 +11,7 @@ class SimulatorConfig(BaseModel):
     num_members: int = Field(4, ge=1, description="Models of the training ensemble.")
     num_heldout_members: int = Field(2, ge=1, description="Models of the simulator kept for evaluation.")
     heldout_fraction: float = Field(
-        0.3, gt=0, lt=1, description="Share of training users only the held-out one sees."
+        0.4, gt=0, lt=1, description="Share of training users only the held-out one sees."
     )
     pessimism: float = Field(
         0.5, ge=0, description="Standard deviations of the ensemble taken off the reward."
