@@ -47,9 +47,11 @@ def run_job(
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
+    environment = {"working_dir": str(working_dir), "env_vars": _variables()}
     try:
         client = JobSubmissionClient(dashboard_url)
-        job = client.submit_job(entrypoint=shlex.join(command), runtime_env={"working_dir": str(working_dir)})
+        logging.getLogger("ray").setLevel(logging.ERROR)  # the client above has set it to its own taste
+        job = client.submit_job(entrypoint=shlex.join(command), runtime_env=environment)
         logger.info("submit: %s at %s: %s", job, dashboard_url, shlex.join(command))
         _follow(client, job, write)
         return _end(client, job, write)

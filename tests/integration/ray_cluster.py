@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -12,8 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-from ray.job_submission import JobSubmissionClient
+from urllib.request import Request, urlopen
 
 WAIT_S = 90
 
@@ -28,21 +28,21 @@ class RayCluster:
 
 @contextlib.contextmanager
 def ray_cluster(environment: dict[str, str]) -> Iterator[RayCluster]:
-    """A head started by ``ray start --block``; at the end its process group is stopped, and nothing else."""
+    """A head started by ``ray start --block``; ``environment`` holds its token. Stops nothing but its own."""
     port, dashboard = _free_ports(2)
     home = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # short: sockets lie below it
     command = [str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", "--num-cpus=2"]
     command += [f"--port={port}", f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1"]
-    command += ["--node-ip-address=127.0.0.1", f"--temp-dir={home}", "--include-dashboard=true"]
+    command += [f"--temp-dir={home}", "--include-dashboard=true"]
     command += ["--object-store-memory=100000000", "--disable-usage-stats"]
     with Path(home, "start.log").open("w") as log:
         head = subprocess.Popen(
             command, stdout=log, stderr=log, env={**os.environ, **environment}, start_new_session=True
         )
     try:
-        cluster = RayCluster(f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}")
-        _wait_for(cluster, head, Path(home, "start.log"))
-        yield cluster
+        dashboard_url = f"http://127.0.0.1:{dashboard}"
+        address = _wait_for(dashboard_url, environment, head, Path(home, "start.log"))
+        yield RayCluster(address, dashboard_url)
     finally:
         head.send_signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -52,16 +52,23 @@ def ray_cluster(environment: dict[str, str]) -> Iterator[RayCluster]:
         shutil.rmtree(home, ignore_errors=True)
 
 
-def _wait_for(cluster: RayCluster, head: subprocess.Popen[bytes], log: Path) -> None:
+def _wait_for(url: str, environment: dict[str, str], head: subprocess.Popen[bytes], log: Path) -> str:
+    """Wait until the head names its address and the job API answers. Returns the address.
+
+    Not through Ray's client: that reads the token's variables once a process.
+    """
+    request = Request(
+        f"{url}/api/jobs/", headers={"Authorization": f"Bearer {environment['RAY_AUTH_TOKEN']}"}
+    )
     end = time.monotonic() + WAIT_S
     while True:
-        try:
-            JobSubmissionClient(cluster.dashboard_url).list_jobs()
-        except Exception:
-            assert head.poll() is None and time.monotonic() < end, log.read_text()
-            time.sleep(0.3)
-        else:
-            return
+        named = re.search(r"ray start --address='([^']+)'", log.read_text())
+        with contextlib.suppress(OSError):
+            urlopen(request, timeout=5).close()
+            if named is not None:
+                return named[1]
+        assert head.poll() is None and time.monotonic() < end, log.read_text()
+        time.sleep(0.3)
 
 
 def _kill_all(home: str) -> None:
