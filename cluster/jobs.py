@@ -50,7 +50,7 @@ def run_job(
     environment = {"working_dir": str(working_dir), "env_vars": _variables()}
     try:
         client = JobSubmissionClient(dashboard_url)
-        logging.getLogger("ray").setLevel(logging.ERROR)  # the client above has set it to its own taste
+        _hush()
         job = client.submit_job(entrypoint=shlex.join(command), runtime_env=environment)
         logger.info("submit: %s at %s: %s", job, dashboard_url, shlex.join(command))
         _follow(client, job, write)
@@ -72,6 +72,13 @@ def _variables() -> dict[str, str]:
     if sys.prefix == sys.base_prefix:
         return {}
     return {"PATH": f"{Path(sys.executable).parent}:${{PATH}}"}
+
+
+def _hush() -> None:
+    """Ray tells of each file it does not upload, by loggers that set their own level."""
+    for name in list(logging.root.manager.loggerDict):
+        if name.split(".")[0] == "ray":
+            logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _follow(client: "JobSubmissionClient", job: str, write: Callable[[str], None]) -> None:

@@ -29,10 +29,15 @@ class RayCluster:
 @contextlib.contextmanager
 def ray_cluster(environment: dict[str, str]) -> Iterator[RayCluster]:
     """A head started by ``ray start --block``; ``environment`` holds its token. Stops nothing but its own."""
-    port, dashboard = _free_ports(2)
+    port, dashboard, agent, client, metrics = _free_ports(5)
     home = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # short: sockets lie below it
-    command = [str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", "--num-cpus=2"]
+    environment_path = Path(home, "environment")  # Ray cannot start a cluster from a path with a space in it
+    environment_path.symlink_to(sys.prefix)
+    command = [str(environment_path / "bin" / "python"), "-m", "ray.scripts.scripts", "start"]
+    command += ["--head", "--block", "--num-cpus=2"]
     command += [f"--port={port}", f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1"]
+    command += [f"--dashboard-agent-listen-port={agent}", f"--ray-client-server-port={client}"]
+    command += [f"--metrics-export-port={metrics}"]
     command += [f"--temp-dir={home}", "--include-dashboard=true"]
     command += ["--object-store-memory=100000000", "--disable-usage-stats"]
     with Path(home, "start.log").open("w") as log:
