@@ -40,9 +40,13 @@ def ray_cluster(environment: dict[str, str]) -> Iterator[RayCluster]:
     command += [f"--metrics-export-port={metrics}"]
     command += [f"--temp-dir={home}", "--include-dashboard=true"]
     command += ["--object-store-memory=100000000", "--disable-usage-stats"]
+    # A local Ray that this process started before has bound it to loopback, where a head names no address.
+    inherited = {
+        name: value for name, value in os.environ.items() if name != "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+    }
     with Path(home, "start.log").open("w") as log:
         head = subprocess.Popen(
-            command, stdout=log, stderr=log, env={**os.environ, **environment}, start_new_session=True
+            command, stdout=log, stderr=log, env={**inherited, **environment}, start_new_session=True
         )
     try:
         dashboard_url = f"http://127.0.0.1:{dashboard}"
