@@ -50,7 +50,7 @@ ENTRIES: dict[str, Entry] = {
         constant="pipelines.train:TRAIN",
         summary="Clone the log's choices, then improve on them by multi-task PPO in the simulator.",
         reads="ingest/, embed/, fit-simulator/.",
-        writes="train/: the policy bundle that is evaluated and served.",
+        writes="train/: the weights of the clone and of the policy, and the learning curve.",
         sections=(
             "paths",
             "cluster",
@@ -74,7 +74,7 @@ ENTRIES: dict[str, Entry] = {
         constant="pipelines.evaluate:EVALUATE",
         summary="Compare the policy with its rivals and say whether to promote it.",
         reads="ingest/, embed/, fit-simulator/, train/.",
-        writes="evaluate/, and report.json and report.html at the top of the run directory.",
+        writes="evaluate/, with the bundle that serves; report.json and report.html at the top of the run directory.",
         sections=("paths", "rl.tasks", "rl.evaluation"),
         example="slatewise evaluate paths.run=runs/shop rl.evaluation.gate.max_task_loss=0.02",
     ),

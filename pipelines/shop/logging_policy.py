@@ -76,7 +76,7 @@ def make_shop(config: ShopConfig, seed: int) -> ShopLog:
     rows = pl.concat(parts)
     when = OPENED + np.sort(dice.uniform(0, 60 * DAY_S, config.num_sessions)).astype(np.int64)
     when = _spaced(when, order)
-    log = _log_rows(rows, when, world.catalogue, dice)
+    log = _log_rows(rows, when, world.catalogue)
     ids = [f"session-{s:06d}" for s in range(config.num_sessions)]
     return ShopLog(world, scores, log, ids, starts, returns)
 
@@ -140,11 +140,8 @@ def _play(
     return pl.concat(frames), visitors
 
 
-def _log_rows(
-    rows: pl.DataFrame, when: NDArray[np.int64], catalogue: Catalogue, dice: np.random.Generator
-) -> pl.DataFrame:
+def _log_rows(rows: pl.DataFrame, when: NDArray[np.int64], catalogue: Catalogue) -> pl.DataFrame:
     """The log in Slatewise's own format: impressions and responses."""
-    del dice
     start = pl.Series("start", when)[rows["session"].to_numpy()]
     price = catalogue.table["price"][rows["item"].to_numpy()]
     common = rows.with_columns(
