@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,7 @@ def test_corrupted_wheel_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         last = stream.read(1)[0]
         stream.seek(-1, 2)
         stream.write(bytes([last ^ 1]))
+    monkeypatch.delitem(sys.modules, package.name, raising=False)  # another test may have imported the true one
     monkeypatch.syspath_prepend(package.parent)
 
     with pytest.raises(ModelError, match=r"model.safetensors with sha256 53aa51172d142c89.*Reinstall it"):
