@@ -79,7 +79,7 @@ class Critic(nn.Module):
         super().__init__()
         self.slate_length = slate_length
         self.num_tasks = num_tasks
-        self.text_norm = nn.LayerNorm(2 * text_width)
+        self.text_norm = nn.LayerNorm(2 * text_width, elementwise_affine=False)  # the next layer scales
         self.body = nn.Sequential(
             nn.Linear(2 * text_width + summary_width + num_tasks, width),
             nn.Tanh(),

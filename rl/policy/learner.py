@@ -13,7 +13,7 @@ from rl.policy.advantage import clipped_objective
 from rl.policy.config import PPOSettings
 from rl.policy.connector import FragmentsToBatch
 from rl.policy.moments import average
-from rl.policy.plackett_luce import conditionals, entropy_along, kl_along
+from rl.policy.plackett_luce import slate_terms
 
 _PRICE_STEP = 1.5  # factor by which the KL price moves towards its target
 
@@ -72,11 +72,12 @@ class MultiTaskPPOLearner(PPOTorchLearner):  # type: ignore[misc]
         self, module: Any, batch: dict[str, Any], logits: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Clipped objective summed over positions; entropy and KL a position."""
-        terms = conditionals(logits, batch["slates"])
-        log_ratio = terms.log_prob() - batch["log_probs"]  # [M, L]
+        reference = module.reference_logits(batch) if self.settings.kl > 0 else None
+        terms = slate_terms(logits, batch["slates"], reference)
+        log_ratio = terms.log_prob - batch["log_probs"]  # [M, L]
         objective = clipped_objective(log_ratio, batch["advantages"], self.settings.clip_range)
         length = log_ratio.shape[-1]
-        entropy = entropy_along(terms, logits).mean() / length
+        entropy = terms.entropy.mean() / length
         loss = -objective.sum(-1).mean() - self._entropy * entropy
         metrics = {
             POLICY_LOSS_KEY: -objective.detach().mean(),
@@ -84,8 +85,8 @@ class MultiTaskPPOLearner(PPOTorchLearner):  # type: ignore[misc]
             "update_kl": average((-log_ratio.detach()).sum(-1).mean()),
             "clipped": ((log_ratio.detach().exp() - 1).abs() > self.settings.clip_range).float().mean(),
         }
-        if self.settings.kl > 0:
-            clone_kl = kl_along(terms, logits, module.reference_logits(batch)).mean() / length
+        if terms.kl is not None:
+            clone_kl = terms.kl.mean() / length
             loss = loss + module.kl_price * clone_kl
             self._clone_kls.append(clone_kl.detach())
             metrics |= {"clone_kl": clone_kl.detach(), "kl_price": module.kl_price.clone()}

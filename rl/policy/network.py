@@ -139,5 +139,5 @@ class SlatePolicy(nn.Module):
         keys = keys if keys is not None else self.item_keys()
         queries = self.queries(past, history_items, history_tasks, keys)
         mixed = (queries * task_weights[..., None]).sum(1)  # [B, key_width]
-        scores: Tensor = mixed @ keys.keys.T + task_weights @ keys.biases.T
+        scores: Tensor = torch.cat([mixed, task_weights], -1) @ torch.cat([keys.keys, keys.biases], -1).T
         return scores

@@ -1,74 +1,108 @@
 """Plackett-Luce: ordered slates drawn item by item, without replacement, in proportion to exp(score).
 
 A candidate's logit is finite; an item that may not be shown has -inf. Position j draws from the softmax over
-the candidates that stand in no earlier position. One masked logsumexp over all N items, and a running one
-over the slate's own L scores, give the normalisers of all positions at once.
+the candidates that stand in no earlier position. One softmax over the N items outside the slate, and the slate's
+own L scores, give the normalisers of all positions at once.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 _DRAWS_A_POSITION = 5  # draws beyond these are rarely needed; short rows are completed exactly
+_LOWEST = -1e30  # stands for -inf among the slate's own scores, where infinities would make gradients nan
 
 
 @dataclass(frozen=True)
-class Conditionals:
-    """The L categorical distributions that a slate was drawn from, one a position, given those before it."""
+class SlateTerms:
+    """What a loss asks of slates that were drawn from the logits."""
 
-    slates: Tensor  # int64 [B, L], -1 where empty
-    scores: Tensor  # [B, L] logit of the item at each position, -inf where empty
-    log_normalisers: Tensor  # [B, L] logsumexp over the candidates left at each position
-    rest_probs: Tensor  # [B, N] softmax over the candidates in no position
-    rest_share: Tensor  # [B, L] probability, at each position, of an item in no position
-
-    def log_prob(self) -> Tensor:
-        """Log-probability of each position's item given those before it; 0 where empty. [B, L]."""
-        barred = self.scores == -torch.inf
-        log_prob = (self.scores - self.log_normalisers).masked_fill(barred, -torch.inf)
-        return log_prob.masked_fill(self.slates < 0, 0.0)
-
-    def expectation(self, values: Tensor) -> Tensor:
-        """Mean, under each position's conditional, of a finite value of each item [B, N]. [B, L]."""
-        own = values.gather(-1, _inside(self.slates))  # [B, L]
-        barred = (self.scores == -torch.inf).unsqueeze(-2)  # [B, 1, L]
-        weights = (self.scores.unsqueeze(-2) - self.log_normalisers.unsqueeze(-1)).masked_fill(
-            barred, -torch.inf
-        )
-        probs = weights.exp().triu()  # [B, L, L]: the later item (last axis) seen from each position
-        rest = (self.rest_probs * values).sum(-1, keepdim=True)  # [B, 1]
-        mean = (probs * own.unsqueeze(-2)).sum(-1) + self.rest_share * rest
-        return mean.masked_fill(self.slates < 0, 0.0)
+    log_prob: Tensor  # [B, L] of each position's item given those before it
+    entropy: Tensor  # [B] nats, see ``slate_entropy``
+    kl: Tensor | None  # [B] nats from the reference, see ``slate_kl``; None without one
 
 
-def conditionals(logits: Tensor, slates: Tensor) -> Conditionals:
-    """The distributions behind each position of a slate.
+def slate_terms(logits: Tensor, slates: Tensor, reference_logits: Tensor | None = None) -> SlateTerms:
+    """Log-probability, entropy and divergence of slates, with one pass over the catalogue for all three.
 
     Args:
         logits: Score of each item, -inf for one that is no candidate. float32 [B, N].
         slates: Item index at each position; -1 where the slate is shorter, at its end. int64 [B, L].
+        reference_logits: Of the policy to measure the divergence from, same candidates; without gradient.
 
     Source:
         Plackett 1975, "The analysis of permutations".
     """
     empty = slates < 0
-    inside = _inside(slates)
-    scores = logits.gather(-1, inside).masked_fill(empty, -torch.inf)  # [B, L]
-    rest = logits.scatter(-1, inside, -torch.inf)  # [B, N]
-    rest_normaliser = _log_sum_exp(rest)  # [B, 1]
-    later = torch.ones(slates.shape[-1:] * 2, dtype=torch.bool, device=logits.device).triu()  # [L, L]
-    own_normaliser = _log_sum_exp(scores.unsqueeze(-2).masked_fill(~later, -torch.inf)).squeeze(-1)  # [B, L]
-    log_normalisers = torch.logaddexp(rest_normaliser, own_normaliser)
-    finite = rest_normaliser.masked_fill(rest_normaliser == -torch.inf, 0.0)
-    filled = log_normalisers.masked_fill(log_normalisers == -torch.inf, 0.0)
-    return Conditionals(
-        slates=slates,
-        scores=scores,
-        log_normalisers=filled,
-        rest_probs=(rest - finite).exp(),
-        rest_share=(rest_normaliser - filled).exp(),
-    )
+    inside = torch.where(empty, slates[..., :1], slates).clamp_min(0)  # an empty position repeats the first
+    terms = _Outside.apply(logits, inside, reference_logits)  # type: ignore[no-untyped-call]
+    scores, rest, mean, reference_mean = terms
+    barred = (scores == -torch.inf) & ~empty
+    own = scores.masked_fill(barred | empty, _LOWEST)  # [B, L]
+    normalisers = _normalisers(own, rest)  # [B, L]
+    log_prob = (own - normalisers).masked_fill(barred, -torch.inf).masked_fill(empty, 0.0)
+    probs = (own.unsqueeze(-2) - normalisers.unsqueeze(-1)).exp().triu()  # [B, L, L]: later item last
+    share = (rest - normalisers).exp()  # [B, L] of the items outside
+    expected = (probs * own.unsqueeze(-2)).sum(-1) + share * mean
+    entropy = (normalisers - expected).masked_fill(empty, 0.0).sum(-1)
+    if reference_logits is None:
+        return SlateTerms(log_prob, entropy, None)
+    theirs = reference_logits.gather(-1, inside)
+    outside = reference_logits.scatter(-1, inside, -torch.inf).logsumexp(-1, keepdim=True)
+    theirs = theirs.masked_fill(barred | empty, _LOWEST)
+    their_normalisers = _normalisers(theirs, outside.clamp_min(_LOWEST))
+    surplus = (probs * (own - theirs).unsqueeze(-2)).sum(-1) + share * (mean - reference_mean)
+    kl = (surplus - normalisers + their_normalisers).masked_fill(empty, 0.0).sum(-1)
+    return SlateTerms(log_prob, entropy, kl)
+
+
+class _Outside(torch.autograd.Function):
+    """A slate's scores, and what the items outside it come to, with a gradient in three passes over them.
+
+    Returns scores [B, L]; and, over the items outside, logsumexp of the logits and their means and the
+    reference's, under the softmax, each [B, 1].
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, inside: Tensor, reference: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """See the class."""
+        outside = logits.scatter(-1, inside, -torch.inf)
+        top = outside.amax(-1, keepdim=True)  # [B, 1]
+        probs = outside.softmax(-1)
+        none_left = top == -torch.inf
+        if none_left.any():
+            probs = probs.masked_fill(none_left, 0.0)
+        rest = (top - probs.amax(-1, keepdim=True).log()).masked_fill(none_left, _LOWEST)
+        finite = _finite(logits)
+        mean = torch.linalg.vecdot(probs, finite).unsqueeze(-1)
+        theirs = None if reference is None else _finite(reference)
+        reference_mean = mean if theirs is None else torch.linalg.vecdot(probs, theirs).unsqueeze(-1)
+        ctx.save_for_backward(probs, finite, theirs, inside, mean, reference_mean)
+        return logits.gather(-1, inside), rest, mean, reference_mean
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        """Of logsumexp p, of the mean p (1 + s - mean), of the reference's mean p (r - mean)."""
+        probs, finite, theirs, inside, mean, reference_mean = ctx.saved_tensors
+        of_scores, of_rest, of_mean, of_reference = grads
+        if theirs is None:
+            of_mean = of_mean + of_reference  # then the fourth output is the third
+            grad = torch.addcmul(of_rest + of_mean * (1 - mean), finite, of_mean)
+        else:
+            constant = of_rest + of_mean * (1 - mean) - of_reference * reference_mean
+            grad = torch.addcmul(constant, finite, of_mean).addcmul_(theirs, of_reference)
+        grad = grad.mul_(probs).scatter_add_(-1, inside, of_scores)
+        return grad, None, None
+
+
+def _normalisers(own: Tensor, rest: Tensor) -> Tensor:
+    """logsumexp over the candidates left at each position, from the slate's scores and the others'. [B, L]."""
+    later = torch.ones(own.shape[-1:] * 2, dtype=torch.bool, device=own.device).triu()  # [L, L]
+    return torch.logaddexp(rest, own.unsqueeze(-2).masked_fill(~later, _LOWEST).logsumexp(-1))
 
 
 def slate_log_prob(logits: Tensor, slates: Tensor) -> Tensor:
@@ -82,7 +116,7 @@ def slate_log_prob(logits: Tensor, slates: Tensor) -> Tensor:
         float32 [B, L]. The sum over positions is the ordered slate's exact log-probability. An empty
         position has 0, an item that is no candidate -inf.
     """
-    return conditionals(logits, slates).log_prob()
+    return slate_terms(logits, slates).log_prob
 
 
 def slate_entropy(logits: Tensor, slates: Tensor) -> Tensor:
@@ -98,7 +132,7 @@ def slate_entropy(logits: Tensor, slates: Tensor) -> Tensor:
     Returns:
         Nats. float32 [B].
     """
-    return entropy_along(conditionals(logits, slates), logits)
+    return slate_terms(logits, slates).entropy
 
 
 def slate_kl(logits: Tensor, reference_logits: Tensor, slates: Tensor) -> Tensor:
@@ -106,27 +140,15 @@ def slate_kl(logits: Tensor, reference_logits: Tensor, slates: Tensor) -> Tensor
 
     Args:
         logits: The policy's score of each item. float32 [B, N].
-        reference_logits: The reference's, with the same candidates. float32 [B, N].
+        reference_logits: The reference's, with the same candidates; without gradient. float32 [B, N].
         slates: Slates drawn from ``logits``. int64 [B, L].
 
     Returns:
         Nats, at least 0. float32 [B].
     """
-    return kl_along(conditionals(logits, slates), logits, reference_logits)
-
-
-def entropy_along(terms: Conditionals, logits: Tensor) -> Tensor:
-    """``slate_entropy`` from conditionals that were computed before. [B]."""
-    mean = terms.expectation(_finite(logits))  # [B, L]
-    return (terms.log_normalisers - mean).masked_fill(terms.slates < 0, 0.0).sum(-1)
-
-
-def kl_along(terms: Conditionals, logits: Tensor, reference_logits: Tensor) -> Tensor:
-    """``slate_kl`` from conditionals that were computed before. [B]."""
-    reference = conditionals(reference_logits, terms.slates)
-    surplus = terms.expectation(_finite(logits) - _finite(reference_logits))  # [B, L]
-    kl = surplus - terms.log_normalisers + reference.log_normalisers
-    return kl.masked_fill(terms.slates < 0, 0.0).sum(-1)
+    kl = slate_terms(logits, slates, reference_logits).kl
+    assert kl is not None
+    return kl
 
 
 def sample_slates(logits: Tensor, length: int, generator: torch.Generator | None = None) -> Tensor:
@@ -191,16 +213,8 @@ def _complete(
     return best_slates(keys, length)
 
 
-def _inside(slates: Tensor) -> Tensor:
-    """Indices that are safe to gather: an empty position repeats the slate's first item."""
-    return torch.where(slates < 0, slates[..., :1], slates).clamp_min(0)
-
-
 def _finite(logits: Tensor) -> Tensor:
+    """The logits, 0 where an item is no candidate: its probability is 0, its logit must not count."""
+    if logits.numel() and logits.amin() > -torch.inf:
+        return logits
     return logits.masked_fill(logits == -torch.inf, 0.0)
-
-
-def _log_sum_exp(values: Tensor) -> Tensor:
-    """logsumexp over the last axis, kept; -inf with gradient 0 where all are -inf."""
-    barred = (values == -torch.inf).all(-1, keepdim=True)
-    return values.masked_fill(barred, 0.0).logsumexp(-1, keepdim=True).masked_fill(barred, -torch.inf)

@@ -7,7 +7,14 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from rl.policy.plackett_luce import best_slates, sample_slates, slate_entropy, slate_kl, slate_log_prob
+from rl.policy.plackett_luce import (
+    best_slates,
+    sample_slates,
+    slate_entropy,
+    slate_kl,
+    slate_log_prob,
+    slate_terms,
+)
 
 LOGITS = torch.tensor([0.3, -1.0, 1.2, 0.0, -0.4])
 BARRED = torch.tensor([0.3, -torch.inf, 1.2, 0.0, -0.4])
@@ -80,10 +87,41 @@ def test_gradients_are_finite_when_candidates_just_fill_the_slate():
     rows, slates = logits[None], torch.tensor([[2, 0, 4, 3]])
 
     (
-        slate_log_prob(rows, slates).sum() + slate_entropy(rows, slates) + slate_kl(rows, rows * 0.5, slates)
+        slate_log_prob(rows, slates).sum()
+        + slate_entropy(rows, slates)
+        + slate_kl(rows, rows.detach() * 0.5, slates)
     ).sum().backward()
 
     assert torch.isfinite(logits.grad[logits > -torch.inf]).all()
+
+
+def slow_terms(logits, slate, reference):
+    """Log-probability, entropy and divergence position by position, as the formulas say it."""
+    left, log_prob, entropy, kl = list(range(len(logits))), [], [], []
+    for item in slate:
+        chosen, theirs = logits[left].log_softmax(-1), reference[left].log_softmax(-1)
+        log_prob.append(chosen[left.index(item)])
+        entropy.append(-(chosen.exp() * chosen).sum())
+        kl.append((chosen.exp() * (chosen - theirs)).sum())
+        left.remove(item)
+    return torch.stack(log_prob), torch.stack(entropy).sum(), torch.stack(kl).sum()
+
+
+@pytest.mark.parametrize("slate", [[2, 0, -1], [4, 3, 1]])
+def test_terms_and_their_gradients_against_a_slow_reference(slate):
+    reference = torch.tensor([0.0, 0.5, -0.5, 1.0, 0.2])
+    fast, slow = LOGITS.clone().requires_grad_(), LOGITS.clone().requires_grad_()
+    weights = torch.tensor([0.7, -1.1, 0.4])
+
+    terms = slate_terms(fast[None], torch.tensor([slate]), reference[None])
+    log_prob, entropy, kl = slow_terms(slow, [item for item in slate if item >= 0], reference)
+    ((terms.log_prob[0] * weights).sum() + 0.3 * terms.entropy[0] - 0.6 * terms.kl[0]).backward()
+    ((log_prob * weights[: len(log_prob)]).sum() + 0.3 * entropy - 0.6 * kl).backward()
+
+    assert torch.allclose(terms.log_prob[0, : len(log_prob)], log_prob, atol=1e-6)
+    assert terms.entropy[0].item() == pytest.approx(entropy.item(), abs=1e-5)
+    assert terms.kl[0].item() == pytest.approx(kl.item(), abs=1e-5)
+    assert torch.allclose(fast.grad, slow.grad, atol=1e-6)
 
 
 @pytest.mark.parametrize("sharpness", [1.0, 8.0])
