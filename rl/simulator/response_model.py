@@ -140,20 +140,16 @@ class ResponseModel(nn.Module):
         read: Tensor = self.dropout(torch.cat([self.trunk(known), known], -1))
         return read
 
-    def scores(self, context: Tensor, vectors: Tensor, biases: Tensor, items: Tensor | None) -> Tensor:
-        """Logits of response, tasks given response, and log values, without position. [..., L, 1 + 2K].
-
-        ``items`` None scores the whole catalogue, L = N.
-        """
+    def scores(self, context: Tensor, vectors: Tensor, biases: Tensor, items: Tensor) -> Tensor:
+        """Logits of response, tasks given response, and log values, without position. [..., L, 1 + 2K]."""
         heads = 1 + 2 * len(self.shape.parents)
         queries: Tensor = self.query(context)
         queries = queries.view(*queries.shape[:-1], heads, self.shape.item_width)
-        shown = vectors[:-1] if items is None else vectors[items]
-        match = shown @ queries.transpose(-1, -2)  # [..., L, heads]
+        match = vectors[items] @ queries.transpose(-1, -2)  # [..., L, heads]
         level = self.level(context)
         if self.shape.mode == "next_item":  # a choice over the catalogue knows no level
             level = torch.cat([torch.zeros_like(level[..., :1]), level[..., 1:]], -1)
-        scored: Tensor = match + (biases if items is None else biases[items]) + level[..., None, :]
+        scored: Tensor = match + biases[items] + level[..., None, :]
         return scored
 
     def all_response_scores(self, context: Tensor, vectors: Tensor, biases: Tensor) -> Tensor:
@@ -176,14 +172,43 @@ class ResponseModel(nn.Module):
             response = torch.exp(scores[..., 0] - total)
         return self.expect(scores, response)
 
-    def shelf_outlook(self, context: Tensor, vectors: Tensor, biases: Tensor) -> Outlook:
-        """What to expect of every item, were it shown first. Chances and values [..., N, K]."""
-        scores = self.scores(context, vectors, biases, None)
+    def shelf_worth(
+        self, context: Tensor, vectors: Tensor, biases: Tensor, signed_weights: Tensor, paid: Tensor
+    ) -> Tensor:
+        """Expected weighted reward of every item, were it shown first. One task's [B, N] is held at a time.
+
+        Args:
+            context: float32 [B, Z].
+            vectors: As of ``item_table``. float32 [N + 1, W].
+            biases: Likewise. float32 [N, 1 + 2K].
+            signed_weights: Task weights, negative for costs. float32 [B, K].
+            paid: Tasks that pay the response's value. bool [K].
+
+        Returns:
+            float32 [B, N].
+        """
+        tasks = len(self.shape.parents)
+        queries = self.query(context).view(len(context), 1 + 2 * tasks, self.shape.item_width)
+        level = self.level(context)
+
+        def logits(head: int) -> Tensor:
+            shift = level[:, head, None] + biases[:, head]  # [B, N]
+            return torch.addmm(shift, queries[:, head], vectors[:-1].T)
+
         if self.shape.mode == "slate":
-            response = torch.sigmoid(scores[..., 0] + self.position_bias[0])
-        else:
-            response = torch.softmax(scores[..., 0], -1)
-        return self.expect(scores, response)
+            response = torch.sigmoid(logits(0) + self.position_bias[0])
+        else:  # a softmax knows no level
+            response = torch.softmax(logits(0), -1)
+        worth = torch.zeros_like(response)
+        chances: list[Tensor] = []
+        for task, parent in enumerate(self.shape.parents):
+            before = response if parent < 0 else chances[parent]
+            chances.append(torch.sigmoid(logits(1 + task)).mul_(before))
+            gain = chances[task]
+            if paid[task]:
+                gain = gain * self.expected_value(logits(1 + tasks + task), task)
+            worth.addcmul_(gain, signed_weights[:, task, None])
+        return worth
 
     def expect(self, scores: Tensor, response: Tensor) -> Outlook:
         """Chances along the funnel and expected values, from logits and the chance of any response [..., L]."""
@@ -192,10 +217,13 @@ class ResponseModel(nn.Module):
         chances: list[Tensor] = []
         for task, parent in enumerate(self.shape.parents):
             chances.append(given[..., task] * (response if parent < 0 else chances[parent]))
-        scale = torch.tensor(self.shape.value_scale, device=scores.device)
-        cap = torch.tensor(self.shape.value_cap, device=scores.device)
-        values = torch.minimum(torch.exp(scores[..., 1 + tasks :].clamp(-10, 10)) * scale, cap)
-        return Outlook(torch.stack(chances, -1), values)
+        values = [self.expected_value(scores[..., 1 + tasks + task], task) for task in range(tasks)]
+        return Outlook(torch.stack(chances, -1), torch.stack(values, -1))
+
+    def expected_value(self, score: Tensor, task: int) -> Tensor:
+        """Expected value of a response, from its log on the task's scale; at most the largest logged. [...]."""
+        worth = torch.exp(score.clamp(-10, 10)) * self.shape.value_scale[task]
+        return worth.clamp_max(self.shape.value_cap[task])
 
 
 def fixed_features(

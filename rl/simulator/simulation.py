@@ -14,7 +14,7 @@ from rl.tasks import Tasks
 Observation = dict[str, Tensor]
 SUMMARY_WIDTH = 8  # leading directions of the item features in the critic's summary
 SUMMARY_DECAYS = (0.5, 0.8, 0.95, 1.0)
-SHELF_BATCH = 64  # sessions whose whole catalogue is scored at once
+SHELF_BATCH = 32  # sessions whose whole catalogue is scored at once: what a cache holds
 
 
 def summary_width(num_tasks: int, feature_width: int) -> int:
@@ -99,9 +99,7 @@ class Sessions:
             self.ensemble.members, self.contexts(), self.tables, strict=True
         ):
             for rows in torch.split(torch.arange(len(total)), SHELF_BATCH):
-                outlook = member.shelf_outlook(context[rows], vectors, biases)
-                rewards = torch.where(paid, outlook.chances * outlook.values, outlook.chances)
-                total[rows] += (rewards @ signed[rows, :, None])[..., 0]
+                total[rows] += member.shelf_worth(context[rows], vectors, biases, signed[rows], paid)
         return total / len(self.states)
 
     @torch.no_grad()

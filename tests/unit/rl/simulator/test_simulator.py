@@ -82,11 +82,29 @@ def test_choice_over_the_catalogue_sums_to_one() -> None:
     vectors, biases = sessions.tables[0]
 
     response = torch.softmax(model.all_response_scores(context, vectors, biases), -1)
-    outlook = model.shelf_outlook(context, vectors, biases)
+    worth = model.shelf_worth(
+        context, vectors, biases, torch.tensor([[1.0, 0.0]]), torch.zeros(2, dtype=bool)
+    )
 
     given = torch.sigmoid(model.scores(context, vectors, biases, torch.arange(N).expand(3, N))[..., 1])
-    torch.testing.assert_close(outlook.chances[..., 0], response * given)
+    torch.testing.assert_close(worth, response * given)
     torch.testing.assert_close(response.sum(-1), torch.ones(3))
+
+
+@pytest.mark.parametrize("mode", ["slate", "next_item"])
+def test_worth_of_the_shelf_is_that_of_slates_of_one(mode: str) -> None:
+    ensemble = an_ensemble(mode, members=1)
+    sessions = Sessions(ensemble, torch.randn(3, 5), torch.Generator().manual_seed(0))
+    model, context = ensemble.members[0], sessions.contexts()[0]
+    vectors, biases = sessions.tables[0]
+    signed, paid = torch.tensor([[0.7, -0.3], [1.0, 0.0], [0.2, 0.8]]), torch.tensor([False, True])
+
+    worth = model.shelf_worth(context, vectors, biases, signed, paid)
+
+    for item in range(N):
+        outlook = model.outlook(context, vectors, biases, torch.full((3, 1), item))
+        rewards = torch.where(paid, outlook.chances * outlook.values, outlook.chances)[:, 0]
+        torch.testing.assert_close(worth[:, item], (rewards * signed).sum(-1))
 
 
 def test_sampled_responses_have_the_expected_rates() -> None:
@@ -248,7 +266,8 @@ def test_fitted_model_finds_the_good_item(slates: bool) -> None:
     vectors, biases = model.item_table()
     context = model.context(model.start(1), torch.zeros(1, P))
 
-    chances = model.shelf_outlook(context, vectors, biases).chances[0, :, 0]
+    first = torch.tensor([[1.0, 0.0]])
+    chances = model.shelf_worth(context, vectors, biases, first, torch.zeros(2, dtype=bool))[0]
 
     assert chances[0] > 3 * chances[1:].max()
     if slates:
