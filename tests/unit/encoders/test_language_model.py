@@ -1,16 +1,18 @@
 """Vectors of texts: pooling against a slow reference, padding, cutting, MiniLM against its library."""
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from encoders import language_model
 from encoders.config import Pooling
 from encoders.language_model import LanguageModel, choose_pooling, choose_precision, length_batches, pool
 from encoders.model_files import DEFAULT_MODEL, ModelError, resolve_model
-from tests.unit.encoders.tiny_models import save_bert, save_gpt2
+from tests.unit.encoders.tiny_models import save_bert, save_gpt2, save_llama, save_qwen
 
 TEXTS = ["a", "purchased : red shoe ; blue lamp", "green phone", "a b c d e a b c d e", "viewed : lamp"]
 
@@ -69,6 +71,46 @@ def test_encode_equals_transformers_itself(bert: Path) -> None:
     np.testing.assert_allclose(vector, hidden / hidden.norm(), atol=1e-6)
 
 
+@pytest.mark.parametrize("pooling", ["mean", "cls", "last"])
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-6), ("bf16", 0.05)])
+def test_packed_bert_equals_transformers_bert(
+    bert: Path, pooling: Pooling, precision: str, tolerance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = _model(bert, pooling=pooling, precision=precision)
+    monkeypatch.setattr(language_model, "is_packable", lambda files: False)
+    padded = _model(bert, pooling=pooling, precision=precision)
+
+    assert type(packed._backend) is not type(padded._backend)
+    np.testing.assert_allclose(
+        packed.encode(TEXTS).vectors, padded.encode(TEXTS).vectors, atol=tolerance, rtol=0
+    )
+
+
+@pytest.mark.parametrize("save", [save_qwen, save_llama, save_gpt2])
+def test_decoders_give_the_last_tokens_vector_on_either_padding_side(
+    tmp_path: Path, save: Callable[..., Path]
+) -> None:
+    from transformers import AutoModel, AutoTokenizer
+
+    folders = [save(tmp_path / side, padding_side=side) for side in ("left", "right")]
+    raw, tokenizer = AutoModel.from_pretrained(folders[0]).eval(), AutoTokenizer.from_pretrained(folders[0])
+    with torch.no_grad():
+        last = [raw(**tokenizer(text, return_tensors="pt")).last_hidden_state[0, -1] for text in TEXTS]
+    expected = torch.nn.functional.normalize(torch.stack(last), dim=-1)
+
+    for folder in folders:
+        model = _model(folder)
+        assert model.pooling == "last"
+        np.testing.assert_allclose(model.encode(TEXTS).vectors, expected, atol=1e-5)
+
+
+def test_encode_keeps_the_order_over_several_chunks(bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = _model(bert).encode(TEXTS).vectors
+    monkeypatch.setattr(language_model, "CHUNK_TEXTS", 2)
+
+    np.testing.assert_allclose(_model(bert).encode(TEXTS).vectors, whole, atol=1e-6)
+
+
 def test_encode_does_not_depend_on_the_tokenizers_padding_side(tmp_path: Path, gpt2: Path) -> None:
     left = _model(save_gpt2(tmp_path / "left", padding_side="left"))
 
@@ -98,9 +140,31 @@ def test_encode_of_nothing_is_empty(bert: Path) -> None:
     assert encoded.vectors.shape == (0, 16)
 
 
-def test_encode_of_a_text_without_tokens_is_refused(gpt2: Path) -> None:
-    with pytest.raises(ValueError, match="text 1: expected at least one token, got none from ''"):
-        _model(gpt2).encode(["a", ""])
+def test_text_without_tokens_is_named_and_stops_nothing(gpt2: Path) -> None:
+    encoded = _model(gpt2).encode(["a", "", "b"])
+
+    assert encoded.problems == {1: "the tokenizer finds no token in it"}
+    assert not encoded.vectors[1].any()
+    np.testing.assert_allclose(encoded.vectors[[0, 2]], _model(gpt2).encode(["a", "b"]).vectors, atol=1e-6)
+
+
+def test_vector_that_is_not_finite_is_named_and_stops_nothing(
+    bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = _model(bert)
+    whole = model._backend.pooled
+    monkeypatch.setattr(model._backend, "pooled", lambda tokens: _spoil(whole(tokens), tokens))
+
+    encoded = model.encode(["a", "a b c", "b"])
+
+    assert encoded.problems == {1: "the model's vector is not finite"}
+    assert not encoded.vectors[1].any()
+    np.testing.assert_allclose(np.linalg.norm(encoded.vectors[[0, 2]], axis=1), 1, atol=1e-6)
+
+
+def _spoil(vectors: torch.Tensor, tokens: list[list[int]]) -> torch.Tensor:
+    long = torch.tensor([len(ids) > 3 for ids in tokens])
+    return vectors.masked_fill(long[:, None], float("nan"))
 
 
 def test_pooling_auto_is_mean_for_encoders_and_last_for_decoders(bert: Path, gpt2: Path) -> None:
@@ -116,8 +180,7 @@ def test_max_tokens_above_the_models_limit_is_refused(bert: Path) -> None:
 
 def test_model_without_tokenizer_is_refused_in_one_line(tmp_path: Path) -> None:
     folder = save_bert(tmp_path / "bert")
-    for file in folder.glob("tokenizer*"):
-        file.write_text("{")
+    (folder / "tokenizer.json").write_text("{")
 
     with pytest.raises(ModelError, match=r"^encoder.model: expected a loadable model in [^\n]*$"):
         _model(folder)
@@ -139,7 +202,7 @@ def test_bf16_stays_near_fp32(bert: Path) -> None:
 
 
 def test_length_batches_hold_each_row_once_under_the_budget() -> None:
-    lengths = np.array([3, 50, 7, 7, 1, 20, 2, 9], dtype=np.int32)
+    lengths = np.array([3, 50, 7, 7, 1, 20, 2, 9, 0], dtype=np.int32)
 
     batches = list(length_batches(lengths, 20))
 

@@ -4,7 +4,19 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import BertConfig, BertModel, GPT2Config, GPT2Model, PreTrainedTokenizerFast
+from transformers import (
+    BertConfig,
+    BertModel,
+    GPT2Config,
+    GPT2Model,
+    LlamaConfig,
+    LlamaModel,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+    Qwen3Model,
+)
 
 TEXT = (
     "a b c d e red blue green shoe phone lamp electronics smartphone samsung apple purchased added to cart "
@@ -42,19 +54,39 @@ def save_bert(folder: Path, seed: int = 0) -> Path:
 
 def save_gpt2(folder: Path, padding_side: str = "right", seed: int = 0) -> Path:
     """A GPT-2 of width 16 without a padding token."""
-    tokenizer = _tokenizer(["[UNK]"])
+    sizes = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64}
+    return _save_decoder(folder, GPT2Config(**sizes, **_COMMON), GPT2Model, padding_side, seed)
+
+
+def save_qwen(folder: Path, padding_side: str = "right", seed: int = 0) -> Path:
+    """A Qwen 3 of width 16 with grouped keys."""
+    config = Qwen3Config(**_SIZES, **_COMMON, head_dim=8)
+    return _save_decoder(folder, config, Qwen3Model, padding_side, seed)
+
+
+def save_llama(folder: Path, padding_side: str = "right", seed: int = 0) -> Path:
+    """A Llama of width 16 with grouped keys."""
+    return _save_decoder(folder, LlamaConfig(**_SIZES, **_COMMON), LlamaModel, padding_side, seed)
+
+
+_COMMON = {"vocab_size": len(WORDS) + 1, "initializer_range": 0.5}
+_SIZES = {
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "max_position_embeddings": 64,
+}
+
+
+def _save_decoder(
+    folder: Path, config: PreTrainedConfig, kind: type[PreTrainedModel], padding_side: str, seed: int
+) -> Path:
     torch.manual_seed(seed)
-    config = GPT2Config(
-        vocab_size=tokenizer.get_vocab_size(),
-        n_embd=16,
-        n_layer=2,
-        n_head=2,
-        n_positions=64,
-        initializer_range=0.5,
-    )
-    GPT2Model(config).save_pretrained(folder)
+    kind(config).save_pretrained(folder)
     PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="[UNK]", padding_side=padding_side
+        tokenizer_object=_tokenizer(["[UNK]"]), unk_token="[UNK]", padding_side=padding_side
     ).save_pretrained(folder)
     return folder
 
