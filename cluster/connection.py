@@ -64,6 +64,8 @@ def _start(config: ClusterConfig) -> None:
             num_cpus=config.num_cpus,
             include_dashboard=False,
             _node_ip_address="127.0.0.1",
+            # Ray's own is 15: beside any other work, a stage's workers would hardly get a turn.
+            _system_config={"worker_niceness": 0},
             runtime_env=_local_environment(),
             **quiet,
         )

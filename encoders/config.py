@@ -20,13 +20,29 @@ class EncoderConfig(BaseModel):
     precision: Literal["auto"] | Precision = Field(
         "auto", description="auto takes bf16 where the CPU or GPU has it."
     )
+    item_prompt: str | None = Field(
+        None, description="Put before each item's text; None takes the model's own for documents."
+    )
+    past_prompt: str | None = Field(
+        None, description="Put before each past's text; None takes the model's own for queries."
+    )
     max_tokens: int = Field(128, ge=8, le=8192, description="Longer texts are cut here and counted.")
     batch_tokens: int = Field(2048, ge=64, description="Tokens a batch, padding included.")
-    num_actors: int = Field(1, ge=1, description="Ray Data actors that hold the model.")
+    num_actors: int | None = Field(
+        None, ge=1, description="Ray Data actors that hold the model; None takes one a CPU, or GPU."
+    )
     num_cpus: int = Field(
-        2, ge=1, description="CPUs an actor, one torch thread each; fewer where no host has as many."
+        1,
+        ge=1,
+        description="CPUs an actor, one torch thread each; more only for models too large to hold twice.",
     )
     num_gpus: float = Field(0.0, ge=0, description="GPUs an actor; 0 encodes on CPU.")
     history_items: int = Field(
         20, ge=1, description="Items of a user's past that its text names, the latest."
+    )
+    store: str | None = Field(
+        None, description="Folder or URI of stored vectors, for several runs; None keeps them in the run."
+    )
+    tuned: bool = Field(
+        False, description="Embed with what `slatewise finetune` made of the model in this run."
     )

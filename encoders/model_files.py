@@ -95,6 +95,15 @@ def default_pooling(files: ModelFiles) -> Pooling | None:
     return known[modes.pop()]
 
 
+def default_prompts(files: ModelFiles) -> tuple[str, str]:
+    """What the model's own ``config_sentence_transformers.json`` puts before documents and queries; mostly nothing."""
+    content = read_json(files.directory / "config_sentence_transformers.json", {})
+    prompts = content.get("prompts") or {}
+    otherwise = prompts.get(content.get("default_prompt_name"), "")
+    document = prompts.get("document") or prompts.get("passage") or otherwise
+    return str(document), str(prompts.get("query") or otherwise)
+
+
 def _from_wheel(name: str) -> ModelFiles:
     spec = importlib.util.find_spec(WHEEL.replace("-", "_"))
     assert spec is not None and spec.origin is not None

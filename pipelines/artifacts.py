@@ -7,7 +7,8 @@ without a manifest is therefore unfinished, and nothing reads it.
 
 import hashlib
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ def open_filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
         ArtifactError: No file system knows the URI's scheme.
     """
     if "://" not in uri:
-        return pafs.LocalFileSystem(), str(Path(uri).expanduser().absolute())
+        # Mapped, since files are published by a rename and never written again: large tables load in seconds.
+        return pafs.LocalFileSystem(use_mmap=True), str(Path(uri).expanduser().absolute())
     try:
         filesystem, path = pafs.FileSystem.from_uri(uri)
     except (pa.ArrowInvalid, OSError) as error:
@@ -129,14 +131,15 @@ class Folder:
             raise ArtifactError(f"{self.join(name)}: expected readable Parquet, {error}.") from error
         return pa.concat_tables(tables)
 
-    def write_table(self, name: str, table: pa.Table, compression: str = "zstd") -> None:
-        """Write a Parquet file atomically; zstd at level 1."""
+    def write_table(self, name: str, table: pa.Table, compression: str = "zstd", **options: Any) -> None:
+        """Write a Parquet file atomically; zstd at level 1. ``options`` are those of ``pq.write_table``."""
         target = self.join(name)
+        temporary = f"{target}.{os.getpid()}.tmp"
         self.filesystem.create_dir(target.rsplit("/", 1)[0], recursive=True)
-        with self.filesystem.open_output_stream(target + ".tmp") as stream:
+        with self.filesystem.open_output_stream(temporary) as stream:
             level = 1 if compression == "zstd" else None
-            pq.write_table(table, stream, compression=compression, compression_level=level)
-        self.filesystem.move(target + ".tmp", target)
+            pq.write_table(table, stream, compression=compression, compression_level=level, **options)
+        self.filesystem.move(temporary, target)
 
     def sha256(self, name: str) -> str:
         """Hash of a file's content, hexadecimal."""
@@ -151,9 +154,11 @@ class Folder:
         if self.exists():
             self.filesystem.delete_dir(self.path)
 
-    def move_files_from(self, source: "Folder") -> None:
-        """Move every file of another folder of the same file system here."""
+    def move_files_from(self, source: "Folder", besides: str) -> None:
+        """Move every file but one of another folder of the same file system here."""
         for name in source.files():
+            if name == besides:
+                continue
             target = self.join(name)
             self.filesystem.create_dir(target.rsplit("/", 1)[0], recursive=True)
             self.filesystem.move(source.join(name), target)
@@ -183,18 +188,40 @@ class RunDirectory(Folder):
             if name.rsplit("-", 1)[0] == stage:
                 yield name
 
-    def publish(self, stage: str, partial: Folder, manifest: dict[str, Any]) -> dict[str, Any]:
-        """Make a stage's partial folder the stage's folder, manifest last. Returns the manifest with its files."""
+    def publish(
+        self, stage: str, partial: Folder, manifest: dict[str, Any], keep: Collection[str] = ()
+    ) -> dict[str, Any]:
+        """Make a stage's partial folder the stage's folder, manifest last. Returns the manifest with its files.
+
+        ``keep`` names files that are there already and stay as they are.
+        """
         files = {n: {"bytes": partial.size(n), "sha256": partial.sha256(n)} for n in partial.files()}
+        if keep:
+            before = self.manifest(stage)
+            assert before is not None, stage
+            files = {n: entry for n, entry in before["files"].items() if n in keep} | files
         manifest = {"schema_version": SCHEMA_VERSION, "stage": stage, **manifest, "files": files}
-        final = self.folder(stage)
+        partial.write_json(MANIFEST, manifest)
+        self._complete(stage, partial)
+        return manifest
+
+    def recover(self, stage: str) -> None:
+        """Publish what an earlier attempt had finished when it was cut off."""
+        for name in list(self._partials(stage)):
+            partial = self.folder(f".partial/{name}")
+            if partial.exists(MANIFEST):
+                self._complete(stage, partial)
+
+    def _complete(self, stage: str, partial: Folder) -> None:
+        manifest, final = partial.read_json(MANIFEST), self.folder(stage)
         if final.exists(MANIFEST):
             final.filesystem.delete_file(final.join(MANIFEST))
-        final.delete()
-        final.move_files_from(partial)
+        for name in final.files():
+            if name not in manifest["files"]:
+                final.filesystem.delete_file(final.join(name))
+        final.move_files_from(partial, besides=MANIFEST)
         final.write_json(MANIFEST, manifest)
         partial.delete()
-        return manifest
 
     def manifest(self, stage: str) -> dict[str, Any] | None:
         """The manifest of a finished stage, or None.

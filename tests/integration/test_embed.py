@@ -1,26 +1,32 @@
 """The stage embed on an ingest folder made by hand, with a tiny model, through Ray Data."""
 
+import contextlib
 import json
+import os
+import signal
+import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
 import pytest
 
 from cluster.connection import connect
 from encoders.language_model import LanguageModel
 from encoders.model_files import ModelError, resolve_model
-from encoders.store import Space, vector_matrix
+from encoders.store import EmbeddingStore, Space, text_key, vector_matrix
 from encoders.text import EMPTY_PAST
-from pipelines import embed
+from pipelines import embed, encode
 from pipelines.artifacts import RunDirectory
-from pipelines.config import Config, build_config
+from pipelines.config import Config, build_config, override_config
 from pipelines.embed import EMBED
 from pipelines.stages import run_stage
-from tests.unit.encoders.tiny_models import save_bert
+from tests.unit.encoders.tiny_models import save_bert, save_gpt2
 
 pytestmark = pytest.mark.ray
 
@@ -101,9 +107,9 @@ def test_embed_goes_on_after_an_interruption(
         run_stage(EMBED, config)
     assert RunDirectory(config.paths.run).manifest("embed") is None
     shard = next((tmp_path / "run" / "embeddings").rglob("*.parquet"))
-    table = pl.read_parquet(shard)
+    table = pq.read_table(shard)
     shard.unlink()
-    table.head(3).write_parquet(shard)
+    pq.write_table(table.slice(0, 3), shard)
 
     manifest = run_stage(EMBED, config)
 
@@ -113,7 +119,7 @@ def test_embed_goes_on_after_an_interruption(
 def test_embed_with_two_actors_equals_none(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embed, "BATCH_TEXTS", 2)
+    monkeypatch.setattr(encode, "BATCH_TEXTS", 2)
     config = _run_directory(tmp_path, model, num_actors=2)
 
     run_stage(EMBED, config)
@@ -123,6 +129,111 @@ def test_embed_with_two_actors_equals_none(
     expected = alone.encode(["purchased: electronics smartphone, samsung. viewed: shoe", "viewed: 4"]).vectors
     np.testing.assert_allclose(vector_matrix(table.column("embedding")), expected, atol=1e-6)
     assert len(list((tmp_path / "run" / "embeddings").rglob("*.parquet"))) == 4
+
+
+def test_embed_names_the_item_whose_text_the_model_cannot_take_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = save_gpt2(tmp_path / "gpt2")
+    content = json.loads((model / "tokenizer.json").read_text())
+    content["normalizer"] = {"type": "Replace", "pattern": {"String": "§"}, "content": ""}
+    (model / "tokenizer.json").write_text(json.dumps(content))
+    monkeypatch.setitem(ITEMS[3], "category", "§")
+    config = _run_directory(tmp_path, model)
+
+    manifest = run_stage(EMBED, config)
+
+    folder = RunDirectory(config.paths.run).folder("embed")
+    failed = folder.read_table("failed.parquet").to_pylist()
+    assert failed == [
+        {"kind": "item", "id": "4", "reason": "the tokenizer finds no token in it", "text": "§"},
+    ]
+    assert (manifest["result"]["num_failed"], manifest["result"]["num_encoded"]) == (1, 6)
+    vectors = vector_matrix(folder.read_table("items.parquet").column("embedding"))
+    assert np.linalg.norm(vectors, axis=1).round(3).tolist() == [1, 1, 1, 0]
+    assert "1 texts could not be embedded and count as unknown, the first is of item 4" in caplog.text
+
+
+def test_embed_counts_texts_that_were_cut(tmp_path: Path, model: Path) -> None:
+    config = _run_directory(tmp_path, model)
+    short = override_config(config, {"encoder.max_tokens": 8})
+
+    # "[CLS] purchased : electronics smartphone , samsung [SEP]" fits; the past of u as a whole does not
+    assert run_stage(EMBED, short)["result"]["num_cut"] == 1
+
+
+def test_embed_when_an_actor_is_killed_loses_and_doubles_nothing(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encode, "BATCH_TEXTS", 1)
+    config = _run_directory(tmp_path, model)
+    files = resolve_model(str(model))
+    space = Space(files.weights_sha256, "mean", "fp32", 32)
+    texts = [f"a b {number}" for number in range(400)]
+    at_kill: list[int] = []
+
+    def kill_once_started() -> None:
+        while len(list(tmp_path.glob("store/*/*.parquet"))) < 5:
+            time.sleep(0.005)
+        os.kill(_actor_process(), signal.SIGKILL)
+        at_kill.append(len(list(tmp_path.glob("store/*/*.parquet"))))
+
+    killer = threading.Thread(target=kill_once_started)
+    killer.start()
+    problems = encode.encode_texts(texts, config, space, str(tmp_path / "store"))
+    killer.join()
+
+    store = EmbeddingStore(pafs.LocalFileSystem(), str(tmp_path / "store"), space)
+    keys = [text_key(text) for text in texts]
+    stored = [k for f in tmp_path.glob("store/*/*.parquet") for k in pq.read_table(f)["key"].to_pylist()]
+    assert at_kill[0] < len(texts)
+    assert not problems
+    assert sorted(stored) == sorted(keys)
+    alone = LanguageModel(files, max_tokens=32, precision="fp32").encode(texts)
+    np.testing.assert_allclose(store.read(keys, 16).vectors, alone.vectors, atol=1e-6)
+
+
+def _actor_process() -> int:
+    """The process of the actor that encodes, among those that this one's Ray started."""
+    parents = {}
+    for folder in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if folder.name.isdecimal():
+                parents[int(folder.name)] = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
+    for process in parents:
+        ancestor = process
+        while ancestor in parents and ancestor != os.getpid():
+            ancestor = parents[ancestor]
+        with contextlib.suppress(OSError):
+            title = Path(f"/proc/{process}/cmdline").read_bytes()
+            if ancestor == os.getpid() and b"EncodeTexts" in title:
+                return process
+    raise AssertionError("no actor found")
+
+
+def test_embed_shares_a_store_between_runs(tmp_path: Path, model: Path) -> None:
+    store = {"encoder.store": str(tmp_path / "shared")}
+    first = override_config(_run_directory(tmp_path / "one", model), store)
+    second = override_config(_run_directory(tmp_path / "two", model), store)
+
+    counts = [run_stage(EMBED, config)["result"]["num_encoded"] for config in (first, second)]
+
+    assert counts == [7, 0]
+
+
+def test_embed_puts_prompts_before_texts(tmp_path: Path, model: Path) -> None:
+    config = _run_directory(tmp_path, model)
+    prompts = {"encoder.item_prompt": "red ", "encoder.past_prompt": "blue "}
+
+    run_stage(EMBED, override_config(config, prompts))
+
+    folder = RunDirectory(config.paths.run).folder("embed")
+    alone = LanguageModel(resolve_model(str(model)), max_tokens=32, precision="fp32")
+    for name, row, text in (("items.parquet", 2, "red shoe"), ("users.parquet", 1, "blue viewed: 4")):
+        vectors = vector_matrix(folder.read_table(name).column("embedding"))
+        np.testing.assert_allclose(vectors[row], alone.encode([text]).vectors[0], atol=1e-6)
+    empty = folder.read_json("encoder.json")["empty_past"]
+    np.testing.assert_allclose(empty, alone.encode([f"blue {EMPTY_PAST}"]).vectors[0], atol=1e-6)
 
 
 def test_embed_when_an_actor_finds_other_weights_says_so_in_one_line(
