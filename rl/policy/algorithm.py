@@ -59,6 +59,7 @@ def build_algorithm(
         "critic_width": settings.critic_width,
         "popart_rate": settings.popart_rate,
         "kl_price": settings.kl,
+        "num_candidates": settings.num_candidates,
     }
     config = (
         PPOConfig()

@@ -38,6 +38,11 @@ class PPOSettings(BaseModel):
     num_gpus_per_learner: float = Field(0.0, ge=0, description="GPUs a learner.")
     num_sessions: int = Field(256, ge=1, description="Sessions a sampler steps at once, in one batch.")
     fragment_steps: int = Field(20, ge=1, description="Slates of each session a round; values bridge cuts.")
+    num_candidates: int = Field(
+        2048,
+        ge=1,
+        description="Items a round draws slates from; a larger catalogue is sampled, weighted anew.",
+    )
     num_epochs: int = Field(3, ge=1, description="Passes over a round's steps; more drift off the data.")
     num_minibatches: int = Field(4, ge=1, description="Gradient steps a pass.")
     learning_rate: float = Field(2e-3, gt=0, description="Adam's step at the start.")

@@ -9,8 +9,9 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from torch import Tensor
 
 from rl.policy.advantage import generalised_advantages, position_advantages
+from rl.policy.candidates import Candidates
 from rl.policy.config import PPOSettings
-from rl.policy.fragments import OBSERVATION_COLUMNS, Fragment
+from rl.policy.fragments import OBSERVATION_COLUMNS, STATE_COLUMNS, Fragment
 from rl.policy.module import SlateModule
 from rl.policy.moments import moments
 
@@ -39,7 +40,8 @@ def build_train_batch(
     """Columns that the loss needs, and the critic's running moments moved on.
 
     Returns:
-        The observation's columns [M, ...], slates int64 [M, L], log_probs [M, L], advantages [M, L] (task
+        The state's columns [M, ...], critic_inputs, reference_readings where there is a KL price, slates int64
+        [M, L] and drawn_from [M] (see ``SlateModule.learn_on``), log_probs [M, L], advantages [M, L] (task
         weighted, in units of their standard deviation), value_targets [M, K] and reward_targets [M, L * K]
         (both in the critic's units).
     """
@@ -48,16 +50,20 @@ def build_train_batch(
     num_sessions, num_steps = columns["ended"].shape
     observation = {name: columns[name] for name in OBSERVATION_COLUMNS}
     everywhere = {name: column.flatten(0, 1) for name, column in observation.items()}
-    values, expected = module.predict_rewards(everywhere)
+    inputs = module.critic.inputs(everywhere, module.actor.item_embeddings)  # [B * (S+1), ...]
+    values, expected = module.critic.predict(inputs)
     values = values.view(num_sessions, num_steps + 1, -1)  # [B, S+1, K]
     expected = expected.view(num_sessions, num_steps + 1, *expected.shape[1:])[:, :-1]  # [B, S, L, K]
     advantages = generalised_advantages(
         columns["rewards"].sum(2), values, columns["ended"], settings.discount, settings.gae_decay
     )
     targets = (advantages + values[:, :-1]).flatten(0, 1)  # [M, K]
-    batch = {name: column[:, :-1].flatten(0, 1) for name, column in observation.items()}
+    batch = {name: observation[name][:, :-1].flatten(0, 1) for name in STATE_COLUMNS}
+    batch["critic_inputs"] = inputs.view(num_sessions, num_steps + 1, -1)[:, :-1].flatten(0, 1)
+    if settings.kl > 0:
+        batch["reference_readings"] = module.reference_readings(batch)
     rewards = columns["rewards"].flatten(0, 1)  # [M, L, K]
-    batch["slates"] = columns["slates"].flatten(0, 1)
+    batch |= _drawn_slates(module, fragments, device)
     batch["log_probs"] = columns["log_probs"].flatten(0, 1)
     batch["advantages"] = weigh_advantages(
         advantages.flatten(0, 1), rewards, expected.flatten(0, 1), batch["task_weights"], settings
@@ -103,7 +109,32 @@ def weigh_advantages(
     return (combined - mean) / variance.sqrt().clamp_min(_LEAST_SCALE)
 
 
+def _drawn_slates(module: SlateModule, fragments: list[Fragment], device: torch.device) -> dict[str, Tensor]:
+    """Slates [M, L] as places among what they were drawn from; the module is told what that was."""
+    drawn: list[Candidates] = []
+    slates, indices = [], []
+    for fragment in fragments:
+        items = torch.from_numpy(fragment.columns["slates"]).flatten(0, 1).to(device)
+        index = -1
+        if fragment.candidates is not None:
+            candidates = Candidates(*(column.to(device) for column in fragment.candidates))
+            same = [i for i, other in enumerate(drawn) if torch.equal(other.items, candidates.items)]
+            index = same[0] if same else len(drawn)
+            drawn += [] if same else [candidates]
+            items = torch.searchsorted(candidates.items, items)
+        slates.append(items)
+        indices.append(torch.full((len(items),), index, device=device))
+    drawn_from = torch.cat(indices)
+    if drawn and (drawn_from < 0).any():
+        raise ValueError("fragments: expected candidates with each or with none, got both in one round.")
+    module.learn_on(drawn)
+    return {"slates": torch.cat(slates), "drawn_from": drawn_from}
+
+
 def _join(fragments: list[Fragment], device: torch.device) -> dict[str, Tensor]:
     names = fragments[0].columns
-    joined = {name: np.concatenate([fragment.columns[name] for fragment in fragments]) for name in names}
+    if len(fragments) == 1:  # nothing to copy
+        joined = dict(fragments[0].columns)
+    else:
+        joined = {name: np.concatenate([fragment.columns[name] for fragment in fragments]) for name in names}
     return {name: torch.from_numpy(column).to(device) for name, column in joined.items()}

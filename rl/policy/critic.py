@@ -89,8 +89,8 @@ class Critic(nn.Module):
         self.value_head = NormalisedHead(width, num_tasks, rate)
         self.reward_head = NormalisedHead(width, slate_length * num_tasks, rate)
 
-    def forward(self, observation: dict[str, Tensor], item_embeddings: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised return of each task [B, K], and immediate reward of each position and task [B, L * K].
+    def inputs(self, observation: dict[str, Tensor], item_embeddings: Tensor) -> Tensor:
+        """What the layers read; it holds no weight, so a round computes it once. float32 [B, width of inputs].
 
         Args:
             observation: past [B, D], history_items [B, H], summary [B, F], task_weights [B, K].
@@ -98,14 +98,17 @@ class Critic(nn.Module):
         """
         history = _mean_embedding(observation["history_items"], item_embeddings)  # [B, D]
         text = self.text_norm(torch.cat([observation["past"], history], -1))  # [B, 2D]
-        inputs = torch.cat([text, observation["summary"], observation["task_weights"]], -1)
+        return torch.cat([text, observation["summary"], observation["task_weights"]], -1)
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised return of each task [B, K], and immediate reward of each position and task [B, L * K]."""
         hidden = self.body(inputs)  # [B, width]
         return self.value_head(hidden), self.reward_head(hidden)
 
     @torch.no_grad()
-    def predict(self, observation: dict[str, Tensor], item_embeddings: Tensor) -> tuple[Tensor, Tensor]:
+    def predict(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Return of each task [B, K], and immediate reward [B, L, K], in units of reward."""
-        values, rewards = self(observation, item_embeddings)
+        values, rewards = self(inputs)
         shape = (-1, self.slate_length, self.num_tasks)
         return self.value_head.denormalise(values), self.reward_head.denormalise(rewards).view(shape)
 

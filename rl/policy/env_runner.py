@@ -14,6 +14,7 @@ from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.rllib.utils.metrics import EPISODE_LEN_MEAN, EPISODE_RETURN_MEAN, SAMPLE_TIMER, WEIGHTS_SEQ_NO
 from torch import Tensor
 
+from rl.policy.candidates import Candidates
 from rl.policy.fragments import OBSERVATION_COLUMNS, Fragment
 
 MakeSimulation = Callable[[int, int], Any]  # number of sessions, seed -> Simulation
@@ -96,6 +97,9 @@ class SimulationRunner(SingleAgentEnvRunner):  # type: ignore[misc]
     def _roll_out(self, num_steps: int, explore: bool, random_actions: bool) -> Fragment:
         columns: dict[str, Tensor] = {}
         finished = []
+        candidates = None
+        if explore and not random_actions:
+            candidates = self.module.draw_candidates(self._on_device())
         for step in range(num_steps):
             slates, log_probs = self._choose(explore, random_actions)
             for name in OBSERVATION_COLUMNS:
@@ -114,18 +118,21 @@ class SimulationRunner(SingleAgentEnvRunner):  # type: ignore[misc]
         for name in OBSERVATION_COLUMNS:
             _write(columns, name, num_steps, self._observation[name], num_steps + 1)
         self._report(num_steps * self.num_envs, finished)
-        return Fragment({name: column.numpy() for name, column in columns.items()})
+        drawn_from = None if candidates is None else Candidates(*(column.cpu() for column in candidates))
+        return Fragment({name: column.numpy() for name, column in columns.items()}, drawn_from)
 
     def _choose(self, explore: bool, random_actions: bool) -> tuple[Tensor, Tensor]:
         simulation = self._simulation
         if random_actions:
             slates = torch.rand(self.num_envs, simulation.num_items).topk(simulation.slate_length).indices
             return slates, torch.zeros(slates.shape)
-        batch = {name: values.to(self._device) for name, values in self._observation.items()}
         forward = self.module.forward_exploration if explore else self.module.forward_inference
-        chosen = forward(batch)
+        chosen = forward(self._on_device())
         slates = chosen[Columns.ACTIONS]
         return slates, chosen.get(Columns.ACTION_LOGP, torch.zeros(slates.shape))
+
+    def _on_device(self) -> dict[str, Tensor]:
+        return {name: values.to(self._device) for name, values in self._observation.items()}
 
     def _report(self, num_steps: int, finished: list[dict[str, Tensor]]) -> None:
         joined = {name: torch.cat([part[name] for part in finished]) for name in finished[0]}

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-OBSERVATION_COLUMNS = ("past", "history_items", "history_tasks", "summary", "task_weights")
+from rl.policy.candidates import Candidates
+
+STATE_COLUMNS = ("past", "history_items", "history_tasks", "task_weights")  # what the policy sees
+OBSERVATION_COLUMNS = (*STATE_COLUMNS, "summary")
 
 
 @dataclass(frozen=True)
@@ -17,6 +20,7 @@ class Fragment:
     # past [B, S+1, D], history_items [B, S+1, H], history_tasks [B, S+1, H], summary [B, S+1, F],
     # task_weights [B, S+1, K], slates int64 [B, S, L], log_probs [B, S, L], rewards [B, S, L, K],
     # ended bool [B, S]
+    candidates: Candidates | None = None  # that the slates were drawn from; None for the whole catalogue
 
     def __len__(self) -> int:
         """Steps of all sessions together."""
@@ -34,6 +38,9 @@ class Fragment:
         """Equal parts by session, so that RLlib never has to cut one for a learner."""
         size = len(self.columns["ended"]) // num_parts
         return [
-            Fragment({name: values[i * size : (i + 1) * size] for name, values in self.columns.items()})
+            Fragment(
+                {name: values[i * size : (i + 1) * size] for name, values in self.columns.items()},
+                self.candidates,
+            )
             for i in range(num_parts)
         ]

@@ -35,6 +35,16 @@ class MultiTaskPPOLearner(PPOTorchLearner):  # type: ignore[misc]
         """Those that learn: not the clone's."""
         return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
+    def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
+        """Adam, each step in one pass over the weights."""
+        parameters = self.get_parameters(self._module[module_id])
+        self.register_optimizer(
+            module_id=module_id,
+            optimizer=torch.optim.Adam(parameters, fused=True),
+            params=parameters,
+            lr_or_lr_schedule=config.lr,
+        )
+
     def before_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
         """Starts a round: learning rate and entropy bonus by how much of the run is done."""
         super().before_gradient_based_update(timesteps=timesteps)

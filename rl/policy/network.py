@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from rl.policy.candidates import Candidates
+
 DECAYS = (0.5, 0.8, 0.95, 1.0)  # of the running sums over the session; 1.0 counts everything
 
 
@@ -95,16 +97,23 @@ class SlatePolicy(nn.Module):
         nn.init.zeros_(self.text_bias.weight)
         nn.init.zeros_(self.text_bias.bias)
 
-    def item_keys(self) -> ItemKeys:
-        """The item tower over the whole catalogue. In training mode some ids are hidden at random."""
-        text = (self.item_embeddings - self.item_mean) * self.shape.text_width**0.5  # coordinates near 1
+    def item_keys(self, items: Tensor | None = None) -> ItemKeys:
+        """The item tower over the whole catalogue, or over some items. In training mode ids are hidden at random.
+
+        Args:
+            items: Item indices, int64 [n]; the keys then count in their order. None takes all N.
+        """
+        rows = slice(None) if items is None else items
+        text = (
+            self.item_embeddings[rows] - self.item_mean
+        ) * self.shape.text_width**0.5  # coordinates near 1
         shown: Tensor | float = 1.0
         if self.training and self.shape.id_dropout > 0:
             shown = (torch.rand(len(text), 1, device=text.device) >= self.shape.id_dropout).to(text.dtype)
-        history = self.text_history(text) + self.id_history * shown
+        history = self.text_history(text) + self.id_history[rows] * shown
         return ItemKeys(
-            keys=self.text_key(text) + self.id_key * shown,
-            biases=self.text_bias(text) + self.id_bias * shown,
+            keys=self.text_key(text) + self.id_key[rows] * shown,
+            biases=self.text_bias(text) + self.id_bias[rows] * shown,
             history=torch.cat([history, torch.zeros_like(history[:1])]),
         )
 
@@ -137,7 +146,46 @@ class SlatePolicy(nn.Module):
             float32 [B, N].
         """
         keys = keys if keys is not None else self.item_keys()
+        return scores(self.reading(past, history_items, history_tasks, task_weights, keys), keys)
+
+    def reading(
+        self,
+        past: Tensor,
+        history_items: Tensor,
+        history_tasks: Tensor,
+        task_weights: Tensor,
+        keys: ItemKeys,
+    ) -> Tensor:
+        """What a state asks for, whatever items there are: the queries mixed, and the weights. [B, key_width + K]."""
         queries = self.queries(past, history_items, history_tasks, keys)
-        mixed = (queries * task_weights[..., None]).sum(1)  # [B, key_width]
-        scores: Tensor = torch.cat([mixed, task_weights], -1) @ torch.cat([keys.keys, keys.biases], -1).T
-        return scores
+        return torch.cat([(queries * task_weights[..., None]).sum(1), task_weights], -1)
+
+    def candidate_logits(
+        self,
+        past: Tensor,
+        history_items: Tensor,
+        history_tasks: Tensor,
+        task_weights: Tensor,
+        candidates: Candidates,
+    ) -> Tensor:
+        """Scores of the candidates, raised by their offsets; the item tower sees only what the batch needs. [B, C]."""
+        met = torch.zeros(self.shape.num_items + 1, dtype=torch.bool, device=past.device)
+        met[history_items] = True  # -1, an empty place, marks the last
+        items = met[:-1].nonzero()[:, 0]
+        place = torch.full_like(met, -1, dtype=torch.int64)
+        place[items] = torch.arange(len(items), device=past.device)
+        keys = self.item_keys(torch.cat([candidates.items, items]))
+        count = len(candidates.items)
+        known = ItemKeys(keys.keys[:count], keys.biases[:count], keys.history[count:])
+        logits = self.logits(past, place[history_items], history_tasks, task_weights, keys=known)
+        return logits + candidates.offsets
+
+
+def scores(readings: Tensor, keys: ItemKeys) -> Tensor:
+    """Scores of the items behind the keys, from ``SlatePolicy.reading``. float32 [B, N]."""
+    return readings @ torch.cat([keys.keys, keys.biases], -1).T
+
+
+def candidate_keys(keys: ItemKeys, candidates: Candidates) -> ItemKeys:
+    """Of the whole catalogue's keys those of the candidates; histories may still hold any item."""
+    return ItemKeys(keys.keys[candidates.items], keys.biases[candidates.items], keys.history)

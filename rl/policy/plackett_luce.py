@@ -50,9 +50,9 @@ def slate_terms(logits: Tensor, slates: Tensor, reference_logits: Tensor | None 
     if reference_logits is None:
         return SlateTerms(log_prob, entropy, None)
     theirs = reference_logits.gather(-1, inside)
-    outside = reference_logits.scatter(-1, inside, -torch.inf).logsumexp(-1, keepdim=True)
+    outside = _log_total(reference_logits.scatter(-1, inside, -torch.inf))[1]
     theirs = theirs.masked_fill(barred | empty, _LOWEST)
-    their_normalisers = _normalisers(theirs, outside.clamp_min(_LOWEST))
+    their_normalisers = _normalisers(theirs, outside)
     surplus = (probs * (own - theirs).unsqueeze(-2)).sum(-1) + share * (mean - reference_mean)
     kl = (surplus - normalisers + their_normalisers).masked_fill(empty, 0.0).sum(-1)
     return SlateTerms(log_prob, entropy, kl)
@@ -71,12 +71,7 @@ class _Outside(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """See the class."""
         outside = logits.scatter(-1, inside, -torch.inf)
-        top = outside.amax(-1, keepdim=True)  # [B, 1]
-        probs = outside.softmax(-1)
-        none_left = top == -torch.inf
-        if none_left.any():
-            probs = probs.masked_fill(none_left, 0.0)
-        rest = (top - probs.amax(-1, keepdim=True).log()).masked_fill(none_left, _LOWEST)
+        probs, rest = _log_total(outside)
         finite = _finite(logits)
         mean = torch.linalg.vecdot(probs, finite).unsqueeze(-1)
         theirs = None if reference is None else _finite(reference)
@@ -97,6 +92,16 @@ class _Outside(torch.autograd.Function):
             grad = torch.addcmul(constant, finite, of_mean).addcmul_(theirs, of_reference)
         grad = grad.mul_(probs).scatter_add_(-1, inside, of_scores)
         return grad, None, None
+
+
+def _log_total(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Softmax [B, N], zero where all are barred, and logsumexp [B, 1], then ``_LOWEST``; one fused pass for both."""
+    top = logits.amax(-1, keepdim=True)
+    probs = logits.softmax(-1)
+    none_left = top == -torch.inf
+    if none_left.any():
+        probs = probs.masked_fill(none_left, 0.0)
+    return probs, (top - probs.amax(-1, keepdim=True).log()).masked_fill(none_left, _LOWEST)
 
 
 def _normalisers(own: Tensor, rest: Tensor) -> Tensor:

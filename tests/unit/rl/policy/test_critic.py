@@ -39,7 +39,7 @@ def test_critic_when_history_is_empty_is_finite_and_ignores_padding():
         "task_weights": torch.full((3, 2), 0.5),
     }
 
-    values, rewards = critic.predict(observation, torch.randn(5, 3))
+    values, rewards = critic.predict(critic.inputs(observation, torch.randn(5, 3)))
 
     assert values.shape == (3, 2)
     assert rewards.shape == (3, 4, 2)

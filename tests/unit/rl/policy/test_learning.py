@@ -7,10 +7,10 @@ import torch
 
 from rl.policy.config import PPOSettings
 from rl.policy.connector import build_train_batch, weigh_advantages
-from rl.policy.fragments import Fragment
+from rl.policy.fragments import STATE_COLUMNS, Fragment
 from rl.policy.module import SlateModule
 from rl.policy.network import PolicyShape
-from rl.policy.plackett_luce import slate_log_prob
+from rl.policy.plackett_luce import slate_log_prob, slate_terms
 
 SHAPE = PolicyShape(num_items=6, text_width=4, num_tasks=2, slate_length=3, history_length=2)
 
@@ -29,6 +29,7 @@ def module():
             "critic_width": 8,
             "popart_rate": 0.1,
             "kl_price": 0.1,
+            "num_candidates": 6,
         },
     )
     torch.nn.init.normal_(module.actor.id_key)
@@ -109,9 +110,46 @@ def test_samplers_and_learners_agree_on_probabilities(module):
     rows = {name: torch.from_numpy(values) for name, values in observation((50,)).items()}
 
     drawn = module._forward_exploration(rows)
-    logits = module._forward_train(rows)["logits"]
+    logits = module.actor_logits(rows)
 
     assert torch.allclose(slate_log_prob(logits, drawn["actions"]), drawn["action_logp"], atol=1e-5)
+
+
+def drawn_fragment(module, seed):
+    """A round's fragment with slates that the module drew from candidates."""
+    torch.manual_seed(seed)
+    whole = fragment()
+    state = {name: torch.from_numpy(whole.columns[name][:, 0]) for name in STATE_COLUMNS}
+    candidates = module.draw_candidates(state)
+    steps = [{n: torch.from_numpy(whole.columns[n][:, step]) for n in STATE_COLUMNS} for step in range(5)]
+    drawn = [module._forward_exploration(step) for step in steps]
+    columns = dict(whole.columns)
+    columns["slates"] = torch.stack([d["actions"] for d in drawn], 1).numpy()
+    columns["log_probs"] = torch.stack([d["action_logp"] for d in drawn], 1).numpy()
+    return Fragment(columns, candidates)
+
+
+@pytest.mark.parametrize("num_fragments", [1, 2])
+def test_samplers_and_learners_agree_on_probabilities_among_candidates(module, num_fragments):
+    module.model_config["num_candidates"] = 4
+    fragments = [drawn_fragment(module, seed) for seed in range(num_fragments)]
+    assert len({tuple(f.candidates.items.tolist()) for f in fragments}) == num_fragments
+
+    batch = build_train_batch(module, fragments, PPOSettings())
+    order = torch.randperm(len(batch["slates"]))
+    batch = {name: column[order] for name, column in batch.items()}
+    terms = slate_terms(module.actor_logits(batch), batch["slates"], module.reference_logits(batch))
+
+    assert torch.allclose(terms.log_prob, batch["log_probs"], atol=1e-5)
+    assert (terms.kl > 0).all()  # the actor's ids were moved, the clone's were not
+    terms.log_prob.sum().backward()
+    assert torch.isfinite(module.actor.id_key.grad).all()
+
+
+def test_candidates_serve_only_catalogues_that_are_larger(module):
+    rows = {name: torch.from_numpy(values) for name, values in observation((8,)).items()}
+
+    assert module.draw_candidates(rows) is None
 
 
 def test_item_keys_are_renewed_when_weights_change(module):
