@@ -1,30 +1,26 @@
 """Stage ``evaluate``: the trained policy beside its rivals, one verdict, report.json and report.html."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from encoders.sessions import SPLITS, LoggedSlates, SessionLog
+from encoders.sessions import SessionLog
 from encoders.state import States
 from pipelines.artifacts import Folder, RunDirectory
 from pipelines.dataset import load_item_embeddings, load_items, load_session_log
-from pipelines.players import load_policy, policy_scores, simulated_returns, slate_log_probs
+from pipelines.logged_evidence import logged_slates, logged_target
+from pipelines.players import load_policy, policy_scores, simulated_returns
 from pipelines.progress import track
 from pipelines.stages import Stage, StageContext
-from rl.evaluation.evidence import (
-    OffPolicyEvidence,
-    off_policy_evidence,
-    off_policy_findings,
-    ranking_findings,
-    simulated_findings,
-    simulator_findings,
-)
-from rl.evaluation.gate import judge
+from rl.evaluation.evidence import ranking_findings, simulated_findings, simulator_findings
+from rl.evaluation.gate import Finding, judge
+from rl.evaluation.gate_logged import fairness_rules, logged_findings
 from rl.evaluation.html import render_html
 from rl.evaluation.intervals import Bootstrap
+from rl.evaluation.logged import exposure, logged_evidence
 from rl.evaluation.ranking import (
     JudgedStates,
     RankingScores,
@@ -82,18 +78,19 @@ def _evaluate(context: StageContext) -> dict[str, Any]:
     setting = Setting(CANDIDATE, tasks.names, tasks.weights, settings.confidence)
     bootstrap = Bootstrap(settings.num_bootstrap, settings.confidence, config.seed)
     log = load_session_log(context.run, config)
-    num_items = load_items(context.run).num_rows
+    items = load_items(context.run)
+    num_items = items.num_rows
     simulator = context.input("fit-simulator").read_json(SIMULATOR_REPORT)
     simulated = simulated_returns(context.run, config)
     judged = ranking_states(log, len(tasks), config.rl.history_length, settings.max_states)
     scores = _rank(context, _scorers(context, log, num_items, tasks), judged, num_items)
-    off_policy = _off_policy(context, log, tasks)
+    off_policy, logged = _logged(context, log, items, tasks)
     # Behaviours on logged slates favour whatever was shown: there ranking is reported, but does not decide.
     ranking = ranking_findings(scores, judged, setting, tasks, settings.gate, bootstrap)
     findings = [
         *simulated_findings(simulated, setting, tasks, settings.gate),
         *(ranking if log.slates is None else ()),
-        *off_policy_findings(off_policy, CANDIDATE, settings.gate),
+        *logged,
         *simulator_findings(simulator, settings.gate),
     ]
     evidence = Evidence(
@@ -101,7 +98,7 @@ def _evaluate(context: StageContext) -> dict[str, Any]:
         simulated=simulated,
         ranking=ranking_table(scores, judged, tasks.names, settings.k, bootstrap),
         lists=_lists(scores, judged),
-        off_policy=off_policy.rows,
+        off_policy=off_policy,
         simulator=simulator,
         log=log_counts(log.split, len(log.items), num_items, log.user_ids),
         learning_curve=_learning_curve(context),
@@ -118,7 +115,7 @@ def _evaluate(context: StageContext) -> dict[str, Any]:
         "summary": report["summary"],
         "simulated": returns,
         "num_states": len(judged),
-        "num_off_policy": len(off_policy.rows),
+        "num_off_policy": len(off_policy),
     }
 
 
@@ -171,27 +168,23 @@ def _rank(
     }
 
 
-def _off_policy(context: StageContext, log: SessionLog, tasks: Tasks) -> OffPolicyEvidence:
-    """What the test sessions' logged slates say, where their propensities are known."""
-    config = context.config
-    if log.slates is None:
-        return OffPolicyEvidence()
-    slates = _test_slates(log, log.slates)
-    known = ~np.isnan(np.where(slates.items >= 0, slates.propensities, 0.0)).any(axis=1)
-    if not known.any():
-        return OffPolicyEvidence()
-    slates = _slate_rows(slates, np.flatnonzero(known))
-    states = log.states(slates.session, slates.behaviours_before, config.rl.history_length)
-    log_probs = slate_log_probs(context.run, config, states, slates.items)
-    return off_policy_evidence(slates, log_probs, tasks, CANDIDATE, config.rl.evaluation, config.seed)
-
-
-def _test_slates(log: SessionLog, slates: LoggedSlates) -> LoggedSlates:
-    return _slate_rows(slates, np.flatnonzero(log.split[slates.session] == SPLITS.index("test")))
-
-
-def _slate_rows(slates: LoggedSlates, rows: NDArray[np.int64]) -> LoggedSlates:
-    return replace(slates, **{name: values[rows] for name, values in vars(slates).items()})
+def _logged(
+    context: StageContext, log: SessionLog, items: pa.Table, tasks: Tasks
+) -> tuple[list[dict[str, Any]], list[Finding]]:
+    """Rows and findings on the test sessions' logged slates, where their propensities are known."""
+    config, settings = context.config, context.config.rl.evaluation
+    slates = logged_slates(log)
+    if slates is None:
+        return [], logged_findings(None, CANDIDATE, tasks.names, settings.gate)
+    target = logged_target(context.run, config, log, slates, CANDIDATE)
+    cap, confidence = settings.max_importance_weight, settings.confidence
+    rows, judged = logged_evidence(slates, target, tasks, items.num_rows, CANDIDATE, cap, confidence)
+    findings = logged_findings(judged, CANDIDATE, tasks.names, settings.gate)
+    if "group" in items.column_names:
+        groups = np.array([str(group) for group in items["group"].to_pylist()])
+        now, before = exposure(target.drawn, groups), exposure(slates.items, groups)
+        findings += fairness_rules(now, before, CANDIDATE, settings.gate)
+    return rows, findings
 
 
 def _lists(scores: dict[str, RankingScores], judged: JudgedStates) -> list[dict[str, Any]]:

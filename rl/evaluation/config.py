@@ -1,5 +1,7 @@
 """Settings of evaluation and of the gate."""
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -15,8 +17,36 @@ class GateConfig(BaseModel):
         le=1,
         description="Relative loss of NDCG a task may suffer; more than its return, as it is a proxy.",
     )
+    logged: Literal["require", "report"] = Field(
+        "require",
+        description="Whether logged slates with propensities must show the gain, or are only reported beside the "
+        "simulator's, which flatters whatever was trained in one like it.",
+    )
+    confidence: float = Field(
+        0.95, gt=0.5, lt=1, description="One-sided: of bounds on what logged slates say of gain and tasks."
+    )
+    min_effective_share: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="Share of the logged slates that must speak for the policy: below, intervals fail.",
+    )
     min_effective_sample_size: float = Field(
-        100.0, ge=1, description="Off-policy estimates on less than this count as no evidence."
+        500.0,
+        ge=1,
+        description="Logged slates' worth below which off-policy intervals are not to be trusted.",
+    )
+    max_unsupported: float = Field(
+        0.01, ge=0, le=1, description="Share of what the policy shows that the log may never show."
+    )
+    gain_of_interest: float = Field(
+        0.05, gt=0, description="Relative gain worth waiting for: what refusals plan more slates for."
+    )
+    max_exposure_loss: float = Field(
+        0.5, ge=0, le=1, description="Relative loss of exposure any item group may suffer against today."
+    )
+    max_parity_gap: float = Field(
+        1e-3, gt=0, description="Largest gap between judged and served log-probabilities, nats."
     )
     min_auc: float = Field(
         0.55, ge=0, le=1, description="A simulator below this on a task's later data knows too little."

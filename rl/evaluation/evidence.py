@@ -1,98 +1,23 @@
-"""Rules and rows applied to what was measured: off-policy evidence, and the findings that the gate judges."""
+"""Rules applied to what was measured: the findings that the gate judges."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from encoders.sessions import LoggedSlates
-from rl.evaluation.config import EvaluationConfig, GateConfig
+from rl.evaluation.config import GateConfig
 from rl.evaluation.gate import (
     Finding,
     gain_rule,
-    off_policy_rule,
     ranking_rule,
     rival_rule,
     simulator_rules,
     task_rule,
 )
-from rl.evaluation.intervals import Bootstrap, Estimate, welch_intervals
-from rl.evaluation.off_policy import (
-    Floats,
-    WeightedSlates,
-    effective_sample_size,
-    estimate_values,
-    importance_weights,
-    logged_values,
-    slate_rewards,
-    snips_gain,
-)
+from rl.evaluation.intervals import Bootstrap, welch_intervals
 from rl.evaluation.ranking import JudgedStates, RankingScores, ndcg_margin
 from rl.evaluation.report import Returns, Setting, weighted_gain
 from rl.tasks import Tasks
-
-
-@dataclass(frozen=True)
-class OffPolicyEvidence:
-    """What logged slates say of the candidate; ``gain`` is None where no propensity is known."""
-
-    rows: list[dict[str, Any]] = field(default_factory=list)  # of the report
-    gain: Estimate | None = None  # weighted reward a slate, SNIPS minus logged
-    effective_sample_size: float = 0.0
-    largest_weight: float = 0.0
-
-
-def off_policy_evidence(
-    slates: LoggedSlates,
-    log_probs: Floats,
-    tasks: Tasks,
-    candidate: str,
-    settings: EvaluationConfig,
-    seed: int,
-) -> OffPolicyEvidence:
-    """Estimates of the candidate's weighted and per-task reward a slate, beside the logged one.
-
-    Args:
-        slates: R logged slates of later sessions.
-        log_probs: Candidate's log-probability of each item at its position given those above. float64 [R, L].
-        tasks: K tasks.
-        candidate: Its name.
-        settings: Cap, resamples and coverage.
-        seed: Of the resampling.
-    """
-    weights = importance_weights(log_probs, slates.propensities, slates.items)
-    known = ~np.isnan(weights)
-    if not known.any():
-        return OffPolicyEvidence()
-    rewards = slate_rewards(slates, tasks)[known]
-    columns = np.column_stack([rewards @ tasks.weights.astype(np.float64), rewards])  # [R, 1 + K]
-    weighted = WeightedSlates(weights[known], columns, slates.session[known])
-    bootstrap = Bootstrap(settings.num_bootstrap, settings.confidence, seed)
-    size, largest = effective_sample_size(weighted.importance), float(weighted.importance.max())
-    names = ("weighted", *tasks.names)
-    estimates = [("logging", "logged", logged_values(weighted, bootstrap), float(known.sum()), 1.0)]
-    for estimator, values in estimate_values(weighted, settings.max_importance_weight, bootstrap).items():
-        if estimator == "clipped_ips":
-            clipped = np.minimum(weighted.importance, settings.max_importance_weight)
-            estimates.append(
-                (candidate, estimator, values, effective_sample_size(clipped), float(clipped.max()))
-            )
-        else:
-            estimates.append((candidate, estimator, values, size, largest))
-    rows = [
-        {
-            "policy": policy,
-            "estimator": estimator,
-            "task": task,
-            "estimate": value.to_json(),
-            "effective_sample_size": effective,
-            "largest_weight": weight,
-        }
-        for policy, estimator, values, effective, weight in estimates
-        for task, value in zip(names, values, strict=True)
-    ]
-    return OffPolicyEvidence(rows, snips_gain(weighted, bootstrap)[0], size, largest)
 
 
 def simulated_findings(returns: Returns, setting: Setting, tasks: Tasks, gate: GateConfig) -> list[Finding]:
@@ -153,9 +78,3 @@ def ranking_findings(
 def simulator_findings(report: Mapping[str, Any], gate: GateConfig) -> list[Finding]:
     """Findings on the held-out simulator's ``auc`` per task and ``drift`` per session statistic."""
     return simulator_rules(report["auc"], report["drift"], gate)
-
-
-def off_policy_findings(evidence: OffPolicyEvidence, candidate: str, gate: GateConfig) -> list[Finding]:
-    """The finding on logged slates."""
-    size, largest = evidence.effective_sample_size, evidence.largest_weight
-    return [off_policy_rule(candidate, evidence.gain, size, largest, gate)]

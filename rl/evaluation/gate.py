@@ -80,26 +80,6 @@ def ranking_rule(
     return Finding(True, f"{where}: the states are too few to rule out a loss above {max_loss:.0%}.")
 
 
-def off_policy_rule(
-    candidate: str, gain: Estimate | None, sample_size: float, largest_weight: float, config: GateConfig
-) -> Finding:
-    """Logged slates count only with enough effective sample size, and then must not show a loss."""
-    if gain is None:
-        return Finding(True, "The log has no slates with propensities, so there is no off-policy evidence.")
-    if sample_size < config.min_effective_sample_size or gain.high is None:
-        return Finding(
-            True,
-            f"Off-policy estimates of {candidate} rest on an effective sample size of {sample_size:.1f} (largest "
-            f"weight {largest_weight:.3g}), below {config.min_effective_sample_size:g}: they count as no evidence.",
-        )
-    where = f"Off-policy (SNIPS, effective sample size {sample_size:.0f}) {candidate} earns {_signed(gain)} a slate"
-    if gain.high < 0:
-        return Finding(False, f"{where} against the logged slates: a loss is shown.")
-    if gain.low is not None and gain.low > 0:
-        return Finding(True, f"{where} against the logged slates: this supports it.")
-    return Finding(True, f"{where} against the logged slates: neither gain nor loss is shown.")
-
-
 def simulator_rules(
     auc: Mapping[str, float | None], drift: Mapping[str, float], config: GateConfig
 ) -> list[Finding]:

@@ -3,11 +3,8 @@
 import numpy as np
 import pytest
 
-from encoders.sessions import LoggedSlates
-from rl.evaluation.config import EvaluationConfig, GateConfig
+from rl.evaluation.config import GateConfig
 from rl.evaluation.evidence import (
-    off_policy_evidence,
-    off_policy_findings,
     ranking_findings,
     simulated_findings,
 )
@@ -17,46 +14,6 @@ from rl.evaluation.report import Setting
 from tests.unit.rl.evaluation_logs import TASKS, session_log
 
 SETTING = Setting("ppo", TASKS.names, TASKS.weights, 0.95)
-
-
-def logged_slates(count: int, propensity: float) -> LoggedSlates:
-    rng = np.random.default_rng(0)
-    return LoggedSlates(
-        session=np.arange(count) // 2,
-        items=rng.integers(0, 9, size=(count, 2)),
-        responses=rng.integers(0, 2, size=(count, 2, 3)).astype(np.float32),
-        values=np.zeros((count, 2, 3), dtype=np.float32),
-        propensities=np.full((count, 2), propensity),
-        behaviours_before=np.zeros(count, dtype=np.int64),
-    )
-
-
-def test_off_policy_rows_agree_with_the_logged_mean_when_the_candidate_is_the_logging_policy():
-    slates = logged_slates(300, 0.5)
-
-    evidence = off_policy_evidence(
-        slates, np.log(slates.propensities), TASKS, "ppo", EvaluationConfig(), seed=0
-    )
-
-    means = {(row["estimator"], row["task"]): row["estimate"]["mean"] for row in evidence.rows}
-    view, purchase, cost = slates.responses.sum(axis=1).mean(axis=0)
-    for estimator in ("logged", "ips", "snips", "clipped_ips"):
-        assert means[estimator, "view"] == pytest.approx(view)
-        assert means[estimator, "return"] == pytest.approx(-cost)
-        assert means[estimator, "weighted"] == pytest.approx(0.2 * view + 0.6 * purchase - 0.2 * cost)
-    assert evidence.effective_sample_size == pytest.approx(300)
-    assert evidence.gain is not None
-    assert evidence.gain.mean == pytest.approx(0)
-    assert evidence.rows[0]["estimate"]["n"] == 150
-
-
-def test_slates_of_unknown_propensity_are_no_evidence():
-    slates = logged_slates(10, float("nan"))
-
-    evidence = off_policy_evidence(slates, np.zeros((10, 2)), TASKS, "ppo", EvaluationConfig(), seed=0)
-
-    assert evidence.rows == []
-    assert "no slates with propensities" in off_policy_findings(evidence, "ppo", GateConfig())[0].reason
 
 
 def returns_of(**means: tuple[float, float, float]) -> dict[str, np.ndarray]:

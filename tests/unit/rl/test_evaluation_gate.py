@@ -7,7 +7,6 @@ from rl.evaluation.gate import (
     Finding,
     gain_rule,
     judge,
-    off_policy_rule,
     ranking_rule,
     simulator_rules,
     task_rule,
@@ -71,32 +70,6 @@ def test_ranking_stops_only_a_shown_loss(low, high, passed, says):
     assert says in finding.reason
     assert "0.1000" in finding.reason
     assert "0.3000" in finding.reason
-
-
-def test_small_effective_sample_size_is_no_evidence_even_of_a_loss():
-    finding = off_policy_rule("ppo", estimate(-3, -2), 12.3, 55.0, GATE)
-
-    assert finding.passed
-    assert "12.3" in finding.reason
-    assert "no evidence" in finding.reason
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "passed", "says"),
-    [(-3, -2, False, "loss is shown"), (1, 2, True, "supports"), (-1, 1, True, "neither")],
-)
-def test_off_policy_evidence_of_enough_size_counts(low, high, passed, says):
-    finding = off_policy_rule("ppo", estimate(low, high), 500, 3.0, GATE)
-
-    assert finding.passed is passed
-    assert says in finding.reason
-
-
-def test_log_without_propensities_is_said_to_have_none():
-    finding = off_policy_rule("ppo", None, 0, 0, GATE)
-
-    assert finding.passed
-    assert "no slates with propensities" in finding.reason
 
 
 def test_simulator_is_not_trusted_beyond_its_limits():
