@@ -73,14 +73,29 @@ class ShopWorld:
             sourness=np.zeros_like(visitors.sourness),
         )
 
-    def probabilities(self, visitors: Visitors) -> NDArray[np.float64]:
-        """Chance of each task for every item at the first position: view, cart and purchase. float64 [B, N, K]."""
+    def probabilities(
+        self, visitors: Visitors, items: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float64]:
+        """Chance of each task at the first position: view, cart and purchase.
+
+        Args:
+            visitors: B users.
+            items: Which items, [B, L]; None is every item of the catalogue, L = N.
+
+        Returns:
+            float64 [B, L, K].
+        """
         shelf = self.catalogue
-        match = visitors.taste @ shelf.taste.T  # [B, N]
+        every = items is None
+        chosen = slice(None) if items is None else items
+        bait, appeal, topic = shelf.bait[chosen], shelf.appeal[chosen], shelf.topic[chosen]  # [B, L] or [N]
+        taste = shelf.taste[chosen]
+        match = visitors.taste @ taste.T if every else np.einsum("blw,bw->bl", taste, visitors.taste)  # [B, L]
+        sated = visitors.satiation[:, topic] if every else np.take_along_axis(visitors.satiation, topic, 1)
         trust = visitors.trust[:, None]
-        tired = 1.2 * visitors.satiation[:, shelf.topic] + 1.2 * visitors.sourness[:, None]
-        view = _sigmoid(-2.2 + 2.2 * match + 1.4 * shelf.bait + 0.4 * shelf.appeal - tired)
-        cart = view * _sigmoid(-1.6 + 1.5 * match + 1.8 * trust - 0.8 * shelf.bait)
+        tired = 1.2 * sated + 1.2 * visitors.sourness[:, None]
+        view = _sigmoid(-2.2 + 2.2 * match + 1.4 * bait + 0.4 * appeal - tired)
+        cart = view * _sigmoid(-1.6 + 1.5 * match + 1.8 * trust - 0.8 * bait)
         purchase = cart * _sigmoid(-2.2 + 3.2 * trust + 0.5 * match)
         return np.stack([view, cart, purchase], -1)
 
@@ -92,8 +107,7 @@ class ShopWorld:
             slates: Items shown, first position first. int64 [B, L].
             dice: Random numbers.
         """
-        rows = np.arange(len(slates))[:, None]
-        chance = self.probabilities(visitors)[rows, slates]  # [B, L, K]
+        chance = self.probabilities(visitors, slates)  # [B, L, K]
         view = chance[..., 0].clip(1e-9, 1 - 1e-9)
         logit = np.log(view / (1 - view)) - POSITION_COST * np.arange(slates.shape[1])
         given = np.stack([_sigmoid(logit), chance[..., 1] / view, chance[..., 2] / chance[..., 1]], -1)
