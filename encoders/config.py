@@ -46,3 +46,43 @@ class EncoderConfig(BaseModel):
     tuned: bool = Field(
         False, description="Embed with what `slatewise finetune` made of the model in this run."
     )
+
+
+class FinetuneConfig(BaseModel):
+    """How `finetune` tunes the encoder to the log."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: Literal["full", "lora"] = Field(
+        "full", description="Tune all weights, or small matrices beside them (needs the extra lora)."
+    )
+    lora_rank: int = Field(16, ge=1, description="Rank of LoRA's matrices.")
+    num_steps: int = Field(300, ge=1, description="Steps at most.")
+    batch_pairs: int = Field(
+        64, ge=2, description="Histories with their next item a step and worker, and item pairs."
+    )
+    learning_rate: float = Field(
+        1e-4, gt=0, description="Highest, after a tenth of the steps; then falling to 0."
+    )
+    temperature: float = Field(0.05, gt=0, description="Cosines are divided by it.")
+    popularity_correction: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="1 makes a batch's items stand for the whole catalogue; 0 leaves popular ones out.",
+    )
+    language_modelling: float = Field(
+        0.0,
+        ge=0,
+        description="Weight of masked-token loss (encoders) or next-token loss (decoders); 0 is off.",
+    )
+    max_tokens: int = Field(64, ge=8, description="Histories are cut here while tuning.")
+    pairs_per_session: int = Field(2, ge=1, description="Moments, and pairs of items, drawn from a session.")
+    check_every: int = Field(
+        50, ge=1, description="Steps between checks on validation sessions, and checkpoints."
+    )
+    patience: int = Field(3, ge=1, description="Checks without gain after which tuning stops.")
+    num_judged: int = Field(
+        2000, ge=1, description="Later moments judged before and after; a quarter of it a check."
+    )
+    num_workers: int = Field(1, ge=1, description="Ray Train workers; 1 tunes in this process, without Ray.")

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cluster.config import ClusterConfig
 from encoders.columns import IngestConfig
-from encoders.config import EncoderConfig
+from encoders.config import EncoderConfig, FinetuneConfig
 from pipelines.shop.config import ShopConfig
 from rl.config import RLConfig
 from serve.config import ServeConfig
@@ -45,6 +45,7 @@ class Config(BaseModel):
     cluster: ClusterConfig = ClusterConfig()
     ingest: IngestConfig = IngestConfig()
     encoder: EncoderConfig = EncoderConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
     rl: RLConfig = RLConfig()
     serve: ServeConfig = ServeConfig()
     shop: ShopConfig = ShopConfig()

@@ -13,7 +13,7 @@ from pipelines.artifacts import RunDirectory
 from pipelines.config import Config, PathsConfig, override_config
 from pipelines.dataset import load_session_log
 from pipelines.players import evaluation_sessions, make_players
-from pipelines.registry import RUN_ORDER, STAGES
+from pipelines.registry import STAGES, run_order
 from pipelines.shop.logging_policy import ShopLog, make_shop
 from pipelines.shop.truth import LoggingPlayer, OraclePlayer, live_sessions
 from pipelines.shop.world import TASKS
@@ -74,7 +74,7 @@ def run_demo(config: Config) -> dict[str, Any]:
     config = override_config(
         config, {"paths.log": run.join("shop/log.parquet"), "paths.items": run.join("shop/items.parquet")}
     )
-    for name in RUN_ORDER:
+    for name in run_order(config.encoder.tuned):
         run_stage(STAGES[name], config)
     logger.info("truth: playing the policies live in the shop")
     returns = true_returns(run, config)

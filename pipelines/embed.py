@@ -10,23 +10,18 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from encoders.config import EncoderConfig
-from encoders.model_files import ModelFiles, default_prompts
+from encoders.model_files import ModelFiles
 from encoders.pasts import PastTexts, past_texts
 from encoders.store import EmbeddingStore, Found, Space, text_key, vector_column
 from encoders.text import EMPTY_PAST, item_text
 from pipelines.artifacts import ArtifactError, Folder, open_filesystem
 from pipelines.config import Config
 from pipelines.encode import encode_texts
-from pipelines.model import find_model
+from pipelines.model import DECISIVE, find_model, prompts
 from pipelines.stages import Stage, StageContext
 
 logger = logging.getLogger(__name__)
 
-# Settings that decide the vectors, a GPU among them because it may bring bf16; speed and place do not.
-DECISIVE = (
-    *("model", "tuned", "pooling", "precision", "max_tokens", "num_gpus"),
-    *("history_items", "item_prompt", "past_prompt"),
-)
 STORE = "embeddings"  # folder of the run directory; it outlives the stage's own
 
 
@@ -79,7 +74,7 @@ def _embed(context: StageContext) -> dict[str, Any]:
             **asdict(space),
             "width": width,
             "history_items": config.history_items,
-            **dict(zip(("item_prompt", "past_prompt"), _prompts(config, files), strict=True)),
+            **dict(zip(("item_prompt", "past_prompt"), prompts(config, files), strict=True)),
             "empty_past": found.vectors[0].tolist(),
             **counts,
         },
@@ -113,18 +108,9 @@ def _space(config: EncoderConfig, files: ModelFiles) -> tuple[Space, int]:
     return space, model_width(files)
 
 
-def _prompts(config: EncoderConfig, files: ModelFiles) -> tuple[str, str]:
-    """What goes before each item and each past."""
-    document, query = default_prompts(files)
-    return (
-        document if config.item_prompt is None else config.item_prompt,
-        query if config.past_prompt is None else config.past_prompt,
-    )
-
-
 def read_texts(ingest: Folder, config: EncoderConfig, files: ModelFiles) -> Texts:
     """Texts of the items and pasts, a shard of users at a time."""
-    item_prompt, past_prompt = _prompts(config, files)
+    item_prompt, past_prompt = prompts(config, files)
     table = ingest.read_table("items.parquet")
     item_ids: list[str] = table.column("item_id").to_pylist()
     items = [item_text(row) for row in table.to_pylist()]

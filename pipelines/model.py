@@ -6,10 +6,15 @@ from tempfile import gettempdir
 import pyarrow.fs as pafs
 
 from encoders.config import EncoderConfig
-from encoders.model_files import ModelFiles, resolve_model
+from encoders.model_files import ModelFiles, default_prompts, resolve_model
 from pipelines.artifacts import ArtifactError, RunDirectory
 
 FINETUNE = "finetune"
+# Settings that decide the vectors, a GPU among them because it may bring bf16; speed and place do not.
+DECISIVE = (
+    *("model", "tuned", "pooling", "precision", "max_tokens", "num_gpus"),
+    *("history_items", "item_prompt", "past_prompt"),
+)
 
 
 def find_model(encoder: EncoderConfig, run_uri: str) -> ModelFiles:
@@ -32,6 +37,15 @@ def find_model(encoder: EncoderConfig, run_uri: str) -> ModelFiles:
     key = str(manifest["key"])[:16]
     files = resolve_model(str(_local(run, key)))
     return ModelFiles(f"{encoder.model} tuned", files.directory, f"finetune {key}", files.weights_sha256)
+
+
+def prompts(config: EncoderConfig, files: ModelFiles) -> tuple[str, str]:
+    """What goes before each item and each past."""
+    document, query = default_prompts(files)
+    return (
+        document if config.item_prompt is None else config.item_prompt,
+        query if config.past_prompt is None else config.past_prompt,
+    )
 
 
 def _local(run: RunDirectory, key: str) -> Path:

@@ -38,6 +38,14 @@ ENTRIES: dict[str, Entry] = {
         sections=("paths", "encoder", "cluster"),
         example="slatewise embed paths.run=runs/shop encoder.num_actors=2",
     ),
+    "finetune": Entry(
+        constant="pipelines.finetune:FINETUNE_STAGE",
+        summary="Tune the language model to the log, and say what it brought.",
+        reads="ingest/.",
+        writes="finetune/: the model, for encoder.tuned=true, and report.json with retrieval before and after.",
+        sections=("paths", "finetune", "encoder", "cluster"),
+        example="slatewise finetune paths.run=runs/shop finetune.method=lora",
+    ),
     "fit-simulator": Entry(
         constant="pipelines.fit_simulator:FIT_SIMULATOR",
         summary="Learn from the log how users respond to slates and when they leave.",
@@ -123,7 +131,16 @@ COMMANDS: dict[str, Entry] = {
     ),
 }
 
+OPTIONAL = (
+    "finetune",
+    "sweep",
+)  # stages that no other needs; `run` adds finetune where encoder.tuned asks for it
 RUN_ORDER = ("ingest", "embed", "fit-simulator", "train", "evaluate")
+
+
+def run_order(tuned: bool) -> tuple[str, ...]:
+    """The stages from log to report, in order; ``tuned`` adds the one that tunes the language model."""
+    return ("ingest", "finetune", *RUN_ORDER[1:]) if tuned else RUN_ORDER
 
 
 class _Stages(Mapping[str, "Stage"]):

@@ -27,7 +27,7 @@ def run_status(config: Config) -> dict[str, Any]:
             f"{config.paths.run}: expected a run directory, found none. Name one, as `slatewise status runs/demo`."
         )
     extra = [name for name in (SHOP,) if run.exists(name)]
-    stages = {name: _stage_status(run, name) for name in (*extra, *RUN_ORDER, "sweep")}
+    stages = {name: _stage_status(run, name) for name in (*extra, *RUN_ORDER, "finetune", "sweep")}
     _print(config.paths.run, stages)
     return {"run": config.paths.run, "stages": stages}
 

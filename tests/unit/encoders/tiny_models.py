@@ -27,7 +27,7 @@ WORDS = TEXT.split()
 
 def save_bert(folder: Path, seed: int = 0) -> Path:
     """A BERT of width 16 that reads at most 64 tokens."""
-    tokenizer = _tokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]"])
+    tokenizer = _tokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
@@ -40,6 +40,8 @@ def save_bert(folder: Path, seed: int = 0) -> Path:
         intermediate_size=32,
         max_position_embeddings=64,
         initializer_range=0.5,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
     )
     BertModel(config).save_pretrained(folder)
     PreTrainedTokenizerFast(
@@ -47,6 +49,7 @@ def save_bert(folder: Path, seed: int = 0) -> Path:
         pad_token="[PAD]",
         unk_token="[UNK]",
         cls_token="[CLS]",
+        mask_token="[MASK]",
         sep_token="[SEP]",
     ).save_pretrained(folder)
     return folder
@@ -54,7 +57,14 @@ def save_bert(folder: Path, seed: int = 0) -> Path:
 
 def save_gpt2(folder: Path, padding_side: str = "right", seed: int = 0) -> Path:
     """A GPT-2 of width 16 without a padding token."""
-    sizes = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64}
+    sizes = {
+        "n_embd": 16,
+        "n_layer": 2,
+        "n_head": 2,
+        "n_positions": 64,
+        "resid_pdrop": 0.0,
+        "embd_pdrop": 0.0,
+    }
     return _save_decoder(folder, GPT2Config(**sizes, **_COMMON), GPT2Model, padding_side, seed)
 
 
