@@ -1,19 +1,17 @@
 """Stage ``evaluate``: the trained policy beside its rivals, one verdict, report.json and report.html."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from encoders.sessions import SessionLog
-from encoders.state import States
 from pipelines.artifacts import Folder, RunDirectory
 from pipelines.dataset import load_item_embeddings, load_items, load_session_log
 from pipelines.logged_evidence import logged_slates, logged_target
-from pipelines.players import load_policy, policy_scores, simulated_returns
-from pipelines.progress import track
+from pipelines.players import load_policy, simulated_returns
+from pipelines.ranking import rank_policies
+from pipelines.rivals import make_scorers
 from pipelines.stages import Stage, StageContext
 from rl.evaluation.evidence import ranking_findings, simulated_findings, simulator_findings
 from rl.evaluation.gate import Finding, judge
@@ -21,23 +19,8 @@ from rl.evaluation.gate_logged import fairness_rules, logged_findings
 from rl.evaluation.html import render_html
 from rl.evaluation.intervals import Bootstrap
 from rl.evaluation.logged import exposure, logged_evidence
-from rl.evaluation.ranking import (
-    JudgedStates,
-    RankingScores,
-    Scorer,
-    coverage_and_gini,
-    ranking_states,
-    ranking_table,
-    score_ranking,
-)
+from rl.evaluation.pasts import user_pasts
 from rl.evaluation.report import Evidence, Returns, Setting, add_truth, build_report, log_counts
-from rl.evaluation.rivals import (
-    item_knn_scorer,
-    nearest_content_scorer,
-    popular_scorer,
-    popularity,
-    random_scorer,
-)
 from rl.policy.bundle import write_bundle
 from rl.tasks import Tasks, build_tasks
 
@@ -79,14 +62,14 @@ def _evaluate(context: StageContext) -> dict[str, Any]:
     bootstrap = Bootstrap(settings.num_bootstrap, settings.confidence, config.seed)
     log = load_session_log(context.run, config)
     items = load_items(context.run)
-    num_items = items.num_rows
     simulator = context.input("fit-simulator").read_json(SIMULATOR_REPORT)
-    simulated = simulated_returns(context.run, config)
-    judged = ranking_states(log, len(tasks), config.rl.history_length, settings.max_states)
-    scores = _rank(context, _scorers(context, log, num_items, tasks), judged, num_items)
+    pasts = user_pasts(log, tasks)
+    scorers = make_scorers(context.run, config, log, pasts, tasks)
+    simulated = simulated_returns(context.run, config, log, scorers)
+    ranked = rank_policies(context.run, config, log, items, pasts, scorers, CANDIDATE, tasks)
     off_policy, logged = _logged(context, log, items, tasks)
     # Behaviours on logged slates favour whatever was shown: there ranking is reported, but does not decide.
-    ranking = ranking_findings(scores, judged, setting, tasks, settings.gate, bootstrap)
+    ranking = ranking_findings(ranked.scores, ranked.judged, setting, tasks, settings.gate, bootstrap)
     findings = [
         *simulated_findings(simulated, setting, tasks, settings.gate),
         *(ranking if log.slates is None else ()),
@@ -96,11 +79,10 @@ def _evaluate(context: StageContext) -> dict[str, Any]:
     evidence = Evidence(
         verdict=judge(findings),
         simulated=simulated,
-        ranking=ranking_table(scores, judged, tasks.names, settings.k, bootstrap),
-        lists=_lists(scores, judged),
+        **ranked.parts,
         off_policy=off_policy,
         simulator=simulator,
-        log=log_counts(log.split, len(log.items), num_items, log.user_ids),
+        log=log_counts(log.split, len(log.items), items.num_rows, log.user_ids),
         learning_curve=_learning_curve(context),
     )
     report = build_report(setting, evidence)
@@ -114,7 +96,7 @@ def _evaluate(context: StageContext) -> dict[str, Any]:
         "reasons": report["verdict"]["reasons"],
         "summary": report["summary"],
         "simulated": returns,
-        "num_states": len(judged),
+        "num_states": len(ranked.judged),
         "num_off_policy": len(off_policy),
     }
 
@@ -139,35 +121,6 @@ def _export_bundle(context: StageContext, log: SessionLog, verdict: dict[str, An
     )
 
 
-def _scorers(context: StageContext, log: SessionLog, num_items: int, tasks: Tasks) -> dict[str, Scorer]:
-    """Rivals first, then the learned policies."""
-    config = context.config
-    scorers: dict[str, Scorer] = {
-        "random": random_scorer(num_items, config.seed),
-        "popular": popular_scorer(popularity(log, num_items, tasks)),
-        "nearest_content": nearest_content_scorer(load_item_embeddings(context.run)),
-        "item_knn": item_knn_scorer(log, num_items, tasks, config.rl.evaluation.num_neighbours),
-    }
-    for name, score in policy_scores(context.run, config).items():
-        scorers[name] = _of_states(score)
-    return scorers
-
-
-def _of_states(score: Callable[[States], NDArray[np.float32]]) -> Scorer:
-    return lambda judged: score(judged.states)
-
-
-def _rank(
-    context: StageContext, scorers: dict[str, Scorer], judged: JudgedStates, num_items: int
-) -> dict[str, RankingScores]:
-    settings = context.config.rl.evaluation
-    named = track(scorers.items(), total=len(scorers), what="ranking")
-    return {
-        name: score_ranking(judged, scorer, num_items, settings.k, settings.batch_scores, name)
-        for name, scorer in named
-    }
-
-
 def _logged(
     context: StageContext, log: SessionLog, items: pa.Table, tasks: Tasks
 ) -> tuple[list[dict[str, Any]], list[Finding]]:
@@ -185,14 +138,6 @@ def _logged(
         now, before = exposure(target.drawn, groups), exposure(slates.items, groups)
         findings += fairness_rules(now, before, CANDIDATE, settings.gate)
     return rows, findings
-
-
-def _lists(scores: dict[str, RankingScores], judged: JudgedStates) -> list[dict[str, Any]]:
-    rows = []
-    for name, result in scores.items():
-        coverage, gini = coverage_and_gini(result, judged)
-        rows.append({"name": name, "coverage": coverage, "gini": gini})
-    return rows
 
 
 def _learning_curve(context: StageContext) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """A run's policies and rivals, ready to play, to score and to be asked for probabilities."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -12,15 +12,17 @@ from encoders.sessions import SessionLog
 from encoders.state import States
 from pipelines.artifacts import RunDirectory
 from pipelines.config import Config
-from pipelines.dataset import cached_item_embeddings, load_session_log, load_simulator
+from pipelines.dataset import cached_item_embeddings, load_simulator
+from pipelines.progress import track
+from rl.evaluation.ranking import Scorer
 from rl.evaluation.rivals import popularity
-from rl.players import GreedyPlayer, Player, PolicyPlayer, StatelessPlayer, play
+from rl.players import GreedyPlayer, Player, PolicyPlayer, ScorerPlayer, StatelessPlayer, play
 from rl.policy.network import PolicyShape, SlatePolicy
-from rl.policy.plackett_luce import slate_log_prob
 from rl.simulator.simulation import Sessions
 from rl.tasks import Tasks, build_tasks
 
 BATCH = 1024  # states scored at once
+PLAYED = 250  # sessions played at once: few enough for a cache, and each batch ends with its longest session
 
 
 def load_policy(run: RunDirectory, name: str) -> SlatePolicy:
@@ -71,23 +73,46 @@ def evaluation_sessions(log: SessionLog, num_sessions: int) -> NDArray[np.int64]
     return np.resize(log.sessions("test"), num_sessions)
 
 
-def simulated_returns(run: RunDirectory, config: Config) -> dict[str, NDArray[np.float32]]:
-    """Signed return of each session per task in the held-out simulator, by policy. float32 [n, K]."""
-    log = load_session_log(run, config)
+def simulated_returns(
+    run: RunDirectory, config: Config, log: SessionLog, scorers: Mapping[str, Scorer]
+) -> dict[str, NDArray[np.float32]]:
+    """Signed return of each session per task in the held-out simulator, by policy. float32 [n, K].
+
+    Args:
+        run: With finished fit-simulator and train.
+        config: Of the evaluation.
+        log: Its test sessions are where the played ones start.
+        scorers: Rivals by name; those that have no player of their own play their best items.
+    """
     heldout = replace(load_simulator(run, config, "heldout"), pessimism=0.0)
     tasks = build_tasks(config.rl.tasks)
     sessions = evaluation_sessions(log, config.rl.evaluation.num_sessions)
     past = torch.from_numpy(log.past[sessions])
     weights = torch.from_numpy(tasks.weights).expand(len(past), -1)
     features = heldout.members[0].item_features
+    own = make_players(run, config, log)
+    players: dict[str, Player] = {
+        name: ScorerPlayer(scorer, sessions, config.rl.slate_length)
+        for name, scorer in scorers.items()
+        if name not in own
+    }
     out = {}
-    for name, player in make_players(run, config, log).items():
+    for name, player in track((players | own).items(), total=len(players | own), what="playing"):
         generator = torch.Generator().manual_seed(config.seed)
-        world = Sessions(heldout, past, generator)
-        returns, _ = play(
-            world, player, past, weights, features, len(tasks), config.rl.history_length, heldout.max_steps
-        )
-        out[name] = returns.numpy()
+        parts = [
+            play(
+                Sessions(heldout, part, generator),
+                player,
+                part,
+                weights[: len(part)],
+                features,
+                len(tasks),
+                config.rl.history_length,
+                heldout.max_steps,
+            )[0]
+            for part in torch.split(past, PLAYED)
+        ]
+        out[name] = torch.cat(parts).numpy()
     return out
 
 
@@ -117,18 +142,3 @@ def _logits(policy: SlatePolicy, states: States, tasks: Tasks, keys: object) -> 
         weights,
         keys=keys,  # type: ignore[arg-type]
     )
-
-
-def slate_log_probs(
-    run: RunDirectory, config: Config, states: States, slates: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """The PPO policy's log-probability of each logged item at its position. float64 [R, L]."""
-    policy, tasks = load_policy(run, "ppo"), build_tasks(config.rl.tasks)
-    with torch.no_grad():
-        keys = policy.item_keys()
-    parts = []
-    for start in range(0, len(slates), BATCH):
-        rows = slice(start, start + BATCH)
-        logits = _logits(policy, states.rows(rows), tasks, keys)
-        parts.append(slate_log_prob(logits.double(), torch.from_numpy(slates[rows])))
-    return torch.cat(parts).numpy()

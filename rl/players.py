@@ -3,9 +3,13 @@
 from collections.abc import Callable
 from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from encoders.state import States
+from rl.evaluation.ranking import Scorer, put_last, top_items
 from rl.policy.network import SlatePolicy
 from rl.policy.plackett_luce import sample_slates
 from rl.simulator.simulation import Ensemble, Observation, Sessions, Trace
@@ -99,6 +103,32 @@ class GreedyPlayer:
     def watch(self, slates: Tensor, responses: Tensor) -> None:
         """Move every member's state on."""
         self.sessions.follow(slates, responses)
+
+
+class ScorerPlayer:
+    """A rival at play: its best items, those of the session so far standing back as they do in ranking."""
+
+    def __init__(self, scorer: Scorer, sessions: NDArray[np.int64], length: int) -> None:
+        self.scorer = scorer
+        self.sessions = sessions  # logged sessions that the played ones start from, batch after batch
+        self.length = length
+        self.started = 0
+
+    def start(self, past: Tensor) -> None:
+        """Go on to the next batch of sessions."""
+        self.batch = self.sessions[self.started : self.started + len(past)]
+        self.started += len(past)
+
+    def choose(self, observation: Observation) -> Tensor:
+        """The best slates."""
+        names = ("past", "history_items", "history_tasks")
+        states = States(*(observation[name].numpy() for name in names))
+        scores = np.array(self.scorer(states, self.batch), dtype=np.float32)
+        put_last(scores, states.history_items)
+        return torch.from_numpy(top_items(scores, self.length))
+
+    def watch(self, slates: Tensor, responses: Tensor) -> None:
+        """The observation holds all it needs."""
 
 
 @torch.no_grad()

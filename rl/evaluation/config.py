@@ -56,6 +56,31 @@ class GateConfig(BaseModel):
     )
 
 
+class RivalsConfig(BaseModel):
+    """Settings of the rivals that learn."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    num_neighbours: int = Field(100, ge=1, description="Similar items that item-kNN keeps per item.")
+    recent_share: float = Field(
+        0.1, gt=0, le=1, description="Latest share of the sessions before the test that count as recent."
+    )
+    factors: int = Field(64, ge=1, description="Width of the factors of ALS and BPR.")
+    als_regularization: float = Field(0.05, ge=0, description="L2 price of ALS factors.")
+    als_alpha: float = Field(10.0, gt=0, description="Confidence of ALS in an act, in units of none.")
+    als_iterations: int = Field(15, ge=1, description="Sweeps of ALS.")
+    bpr_learning_rate: float = Field(0.05, gt=0, description="Step of BPR's stochastic descent.")
+    bpr_regularization: float = Field(0.01, ge=0, description="L2 price of BPR factors.")
+    bpr_iterations: int = Field(100, ge=1, description="Passes of BPR over the train split.")
+    sasrec_width: int = Field(64, ge=1, description="Width of SASRec.")
+    sasrec_length: int = Field(50, ge=2, description="Latest items that SASRec reads.")
+    sasrec_epochs: int = Field(30, ge=1, description="Passes of SASRec over the train users at most.")
+    sasrec_patience: int = Field(3, ge=1, description="Passes without gain on validation that end SASRec.")
+    sasrec_negatives: int = Field(
+        1024, ge=1, description="Items that a SASRec batch draws to tell the next one from; all where fewer."
+    )
+
+
 class EvaluationConfig(BaseModel):
     """What is measured and how precisely."""
 
@@ -67,10 +92,10 @@ class EvaluationConfig(BaseModel):
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Coverage of every interval.")
     max_states: int = Field(50_000, ge=100, description="Test states ranked at most, the earliest first.")
     batch_scores: int = Field(
-        8_000_000, ge=1000, description="Scores held at once, states times items; 4 bytes each, a few copies."
+        2_000_000, ge=1000, description="Scores held at once, states times items; 4 bytes each, a few copies."
     )
-    num_neighbours: int = Field(100, ge=1, description="Similar items that item-kNN keeps per item.")
     max_importance_weight: float = Field(
         20.0, gt=0, description="Cap of the clipped off-policy estimate's weights."
     )
+    rivals: RivalsConfig = RivalsConfig()
     gate: GateConfig = GateConfig()

@@ -1,9 +1,11 @@
 """Ranking: where in the full catalogue a policy puts the items that a session will turn to next."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from encoders.sessions import SPLITS, SessionLog
@@ -17,30 +19,43 @@ METRICS = ("hit", "ndcg", "mrr")
 class JudgedStates:
     """States of later sessions, each with one item that the user is about to turn to for the first time in it."""
 
-    states: States
+    log: SessionLog
+    sessions: NDArray[np.int64]  # [B] row of the session in the log
+    before: NDArray[np.int64]  # [B] behaviours of the session that the state knows
     targets: NDArray[np.int64]  # [B] item index
     labels: NDArray[np.bool_]  # [B, K] whether the task fires on the item, now or later in the session
-    sessions: NDArray[np.int64]  # [B] row of the session in the log
+    history_length: int  # H
 
     def __len__(self) -> int:
         return len(self.targets)
 
-    def rows(self, index: NDArray[np.int64] | slice) -> "JudgedStates":
+    @cached_property
+    def states(self) -> States:
+        """What a policy sees. Built when it is asked for: a million pasts at once would not fit."""
+        return self.log.states(self.sessions, self.before, self.history_length)
+
+    def rows(self, index: NDArray[np.int64] | NDArray[np.bool_] | slice) -> "JudgedStates":
         """The judged states at these rows."""
         return JudgedStates(
-            self.states.rows(index), self.targets[index], self.labels[index], self.sessions[index]
+            log=self.log,
+            sessions=self.sessions[index],
+            before=self.before[index],
+            targets=self.targets[index],
+            labels=self.labels[index],
+            history_length=self.history_length,
         )
 
 
-Scorer = Callable[[JudgedStates], NDArray[np.float32]]  # -> scores [b, N]
+# States and the session [B] that each belongs to, by which a rival may look up its user: -> scores [B, N].
+Scorer = Callable[[States, NDArray[np.int64]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
 class RankingScores:
-    """What one policy earned on every judged state."""
+    """What one policy earned on every judged state, and the lists it made."""
 
     gains: dict[str, NDArray[np.float64]]  # metric: [B], in [0, 1]
-    exposure: NDArray[np.int64] = field(repr=False)  # [N] how many top-k lists hold the item
+    lists: NDArray[np.int32]  # [B, k] item index, best first
 
 
 def ranking_states(log: SessionLog, num_tasks: int, history_length: int, max_states: int) -> JudgedStates:
@@ -72,12 +87,8 @@ def ranking_states(log: SessionLog, num_tasks: int, history_length: int, max_sta
     first = first[order]
     sessions = session_of_row[rows[first]]
     num_before = rows[first] - log.offsets[sessions]
-    return JudgedStates(
-        states=log.states(sessions, num_before, history_length),
-        targets=log.items[rows[first]],
-        labels=labels[order],
-        sessions=sessions,
-    )
+    targets = log.items[rows[first]]
+    return JudgedStates(log, sessions, num_before, targets, labels[order], history_length)
 
 
 def expected_gains(
@@ -122,38 +133,40 @@ def score_ranking(
     """
     size = max(1, min(4096, batch_scores // num_items))
     better, tied = np.zeros(len(judged), np.int64), np.zeros(len(judged), np.int64)
-    exposure = np.zeros(num_items, np.int64)
+    lists = np.zeros((len(judged), min(k, num_items)), np.int32)
     for start in range(0, len(judged), size):
-        part = judged.rows(slice(start, start + size))
-        scores = np.array(scorer(part), dtype=np.float32)  # [b, N]
+        rows = slice(start, start + size)
+        part = judged.rows(rows)
+        scores = np.array(scorer(part.states, part.sessions), dtype=np.float32)  # [b, N], a copy of our own
         if scores.shape != (len(part), num_items):
             raise ValueError(
                 f"scores of {name}: expected shape {(len(part), num_items)}, got {scores.shape}."
             )
         if np.isnan(scores).any():
             raise ValueError(f"scores of {name}: expected numbers, got NaN. Train the policy again.")
-        _put_last(scores, part.states.history_items, part.targets)
+        put_last(scores, part.states.history_items, part.targets)
         own = np.take_along_axis(scores, part.targets[:, None], axis=1)  # [b, 1]
-        better[start : start + size] = (scores > own).sum(axis=1)
-        tied[start : start + size] = (scores == own).sum(axis=1) - 1
-        exposure += np.bincount(top_items(scores, min(k, num_items)).reshape(-1), minlength=num_items)
-    return RankingScores(expected_gains(better, tied, k), exposure)
+        better[rows] = _count(scores > own)
+        tied[rows] = _count(scores == own) - 1
+        lists[rows] = top_items(scores, k)
+    return RankingScores(expected_gains(better, tied, k), lists)
 
 
 def top_items(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-    """Indices of the k highest scores of each row, in no order. Scores [B, N] give int64 [B, k]."""
-    return np.asarray(np.argpartition(-scores, k - 1, axis=1)[:, :k], dtype=np.int64)
+    """Indices of the k highest scores of each row, best first. Scores [B, N] give int64 [B, min(k, N)]."""
+    best: NDArray[np.int64] = torch.from_numpy(scores).topk(min(k, scores.shape[1])).indices.numpy()
+    return best  # torch's selection takes a sixth of the time of numpy's partition
 
 
-def task_estimates(
-    scores: RankingScores, judged: JudgedStates, task: int, bootstrap: Bootstrap
-) -> dict[str, Estimate] | None:
-    """Estimate of each metric over the states on which the task fires, or None where there is no such state."""
-    rows = judged.labels[:, task]
-    if not rows.any():
-        return None
-    gains = np.stack([scores.gains[metric][rows] for metric in METRICS], axis=1)  # [b, 3]
-    return dict(zip(METRICS, mean_intervals(gains, judged.sessions[rows], bootstrap), strict=True))
+def put_last(
+    scores: NDArray[np.float32], history: NDArray[np.int64], targets: NDArray[np.int64] | None = None
+) -> None:
+    """Take the items of the session so far [B, H] out of the running, in place, but never the target [B]."""
+    shown = history >= 0
+    if targets is not None:
+        shown &= history != targets[:, None]
+    row, column = np.nonzero(shown)
+    scores[row, history[row, column]] = -np.inf
 
 
 def ndcg_margin(
@@ -175,19 +188,6 @@ def ndcg_margin(
     return mean_intervals(margin[:, None], judged.sessions[rows], bootstrap)[0]
 
 
-def coverage_and_gini(scores: RankingScores, judged: JudgedStates) -> tuple[float, float]:
-    """Share of the catalogue that appears in at least one top-k list, and Gini coefficient of exposure.
-
-    0 is even exposure of all items, near 1 is all exposure on one item. Both 0 where no list was made.
-    """
-    exposure = np.sort(scores.exposure).astype(np.float64)
-    n, total = len(exposure), exposure.sum()
-    if len(judged) == 0 or total == 0:
-        return 0.0, 0.0
-    gini = 2 * (np.arange(1, n + 1) * exposure).sum() / (n * total) - (n + 1) / n
-    return float((exposure > 0).mean()), float(max(gini, 0.0))
-
-
 def ranking_table(
     scores: Mapping[str, RankingScores],
     judged: JudgedStates,
@@ -195,19 +195,25 @@ def ranking_table(
     k: int,
     bootstrap: Bootstrap,
 ) -> dict[str, list[dict[str, object]]]:
-    """The report's ``ranking``: for each task one row a policy, empty where the task fires on no judged state."""
-    table: dict[str, list[dict[str, object]]] = {}
+    """The report's ``ranking``: for each task one row a policy, empty where the task fires on no judged state.
+
+    A task's figures are over the states on which it fires. All policies share the resampled sessions.
+    """
+    table: dict[str, list[dict[str, object]]] = {name: [] for name in task_names}
     for task, task_name in enumerate(task_names):
-        rows: list[dict[str, object]] = []
-        for name, result in scores.items():
-            estimates = task_estimates(result, judged, task, bootstrap)
-            if estimates is not None:
-                figures = {f"{metric}@{k}": estimate.to_json() for metric, estimate in estimates.items()}
-                rows.append({"name": name, **figures})
-        table[task_name] = rows
+        rows = judged.labels[:, task]
+        if not rows.any() or not scores:
+            continue
+        gains = [result.gains[metric][rows] for result in scores.values() for metric in METRICS]
+        estimates = mean_intervals(np.stack(gains, axis=1), judged.sessions[rows], bootstrap)  # P * 3
+        for number, name in enumerate(scores):
+            own = estimates[number * len(METRICS) : (number + 1) * len(METRICS)]
+            figures = {f"{metric}@{k}": e.to_json() for metric, e in zip(METRICS, own, strict=True)}
+            table[task_name].append({"name": name, **figures})
     return table
 
 
-def _put_last(scores: NDArray[np.float32], history: NDArray[np.int64], targets: NDArray[np.int64]) -> None:
-    row, column = np.nonzero((history >= 0) & (history != targets[:, None]))
-    scores[row, history[row, column]] = -np.inf
+def _count(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """How many are set in each row. bool [B, N] gives int64 [B]."""
+    packed = np.packbits(mask, axis=1)
+    return np.asarray(np.bitwise_count(packed).sum(axis=1, dtype=np.int64))

@@ -30,7 +30,10 @@ class Evidence:
     verdict: dict[str, Any]
     simulated: Returns
     ranking: dict[str, list[dict[str, Any]]]
+    overall: list[dict[str, Any]] = field(default_factory=list)
+    comparisons: list[dict[str, Any]] = field(default_factory=list)
     lists: list[dict[str, Any]] = field(default_factory=list)
+    segments: dict[str, Any] | None = None
     off_policy: list[dict[str, Any]] = field(default_factory=list)
     simulator: dict[str, Any] = field(default_factory=dict)
     log: dict[str, int] = field(default_factory=dict)
@@ -79,7 +82,10 @@ def build_report(setting: Setting, evidence: Evidence) -> dict[str, Any]:
         "confidence": setting.confidence,
         "truth": None,
         "ranking": evidence.ranking,
+        "overall": evidence.overall,
+        "comparisons": evidence.comparisons,
         "lists": evidence.lists,
+        "segments": evidence.segments,
         "simulated": {"policies": policy_estimates(evidence.simulated, setting)},
         "off_policy": evidence.off_policy,
         "simulator": evidence.simulator,

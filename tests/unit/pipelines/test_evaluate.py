@@ -11,7 +11,7 @@ import pytest
 
 import rl.evaluation
 from encoders.sessions import LoggedSlates, SessionLog
-from pipelines import evaluate
+from pipelines import evaluate, ranking
 from pipelines.artifacts import ArtifactError, RunDirectory
 from pipelines.config import build_config
 from pipelines.stages import StageContext
@@ -19,6 +19,7 @@ from rl.evaluation.logged import Target
 from tests.unit.rl.evaluation_logs import session_log
 
 NUM_ITEMS = 12
+POLICIES = ("random", "popular", "clone", "ppo")
 SCHEMA = json.loads((Path(rl.evaluation.__file__).parent / "report.schema.json").read_text())
 
 
@@ -57,17 +58,16 @@ def context(tmp_path, monkeypatch):
         name: rng.normal(mean, 1, size=(200, 3))
         for name, mean in {"logging": 1, "clone": 1.1, "ppo": 3}.items()
     }
-    table = pa.table({"item_id": [str(i) for i in range(NUM_ITEMS)]})
-    scores = {
-        name: lambda states: rng.random((len(states), NUM_ITEMS)) for name in ("clone", "ppo", "greedy")
-    }
+    ids = [str(i) for i in range(NUM_ITEMS)]
+    table = pa.table({"item_id": ids, "category": ["even" if i % 2 else "odd" for i in range(NUM_ITEMS)]})
+    scorers = {name: lambda states, sessions: rng.random((len(states), NUM_ITEMS)) for name in POLICIES}
     monkeypatch.setattr(evaluate, "load_session_log", lambda run, config: made_up_log(with_slates=True))
     monkeypatch.setattr(evaluate, "load_items", lambda run: table)
     monkeypatch.setattr(
-        evaluate, "load_item_embeddings", lambda run: rng.random((NUM_ITEMS, 2), dtype=np.float32)
+        ranking, "cached_item_embeddings", lambda uri: rng.random((NUM_ITEMS, 2), dtype=np.float32)
     )
-    monkeypatch.setattr(evaluate, "simulated_returns", lambda run, config: returns)
-    monkeypatch.setattr(evaluate, "policy_scores", lambda run, config: scores)
+    monkeypatch.setattr(evaluate, "make_scorers", lambda *given: scorers)
+    monkeypatch.setattr(evaluate, "simulated_returns", lambda *given: returns)
     monkeypatch.setattr(
         evaluate,
         "logged_target",
@@ -92,8 +92,11 @@ def test_stage_writes_the_report_into_its_folder_and_the_run(context):
     assert report == context.folder.read_json("report.json")
     assert context.run.read_bytes("report.html") == context.folder.read_bytes("report.html")
     assert list(report["ranking"]) == ["view", "cart", "purchase"]
-    names = [row["name"] for row in report["ranking"]["view"]]
-    assert names == ["random", "popular", "nearest_content", "item_knn", "clone", "ppo", "greedy"]
+    for part in (report["ranking"]["view"], report["overall"], report["lists"]):
+        assert tuple(row["name"] for row in part) == POLICIES
+    assert report["segments"]["reference"] in ("random", "popular")
+    assert {row["kind"] for row in report["segments"]["rows"]} >= {"items", "users", "category"}
+    assert {row["first"] for row in report["comparisons"]} == {"random", "popular", "clone"}
     assert result["promote"] == report["verdict"]["promote"]
     assert report["log"]["test_sessions"] == 30
     assert result["policy_version"] == "version-1"

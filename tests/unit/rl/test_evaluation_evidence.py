@@ -57,9 +57,13 @@ def test_more_costs_stop_promotion():
 def test_ranking_is_held_against_the_weaker_of_clone_and_popular():
     log = session_log([[(i % 4, 0)] for i in range(60)], [2] * 60)
     judged = ranking_states(log, 3, 4, 100)
-    right = score_ranking(judged, lambda part: np.eye(4)[part.targets], 4, 4, 1000)
-    tied = score_ranking(judged, lambda part: np.zeros((len(part), 4)), 4, 4, 1000)
-    last = score_ranking(judged, lambda part: -np.eye(4)[part.targets], 4, 4, 1000)
+    right = score_ranking(
+        judged, lambda states, sessions: np.eye(4)[judged.targets[: len(states)]], 4, 4, 1000
+    )
+    tied = score_ranking(judged, lambda states, sessions: np.zeros((len(states), 4)), 4, 4, 1000)
+    last = score_ranking(
+        judged, lambda states, sessions: -np.eye(4)[judged.targets[: len(states)]], 4, 4, 1000
+    )
 
     def findings(ppo, clone, popular):
         scores = {"ppo": ppo, "clone": clone, "popular": popular}

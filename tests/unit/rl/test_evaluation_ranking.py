@@ -5,8 +5,8 @@ import pytest
 
 from encoders.state import session_history
 from rl.evaluation.intervals import Bootstrap
+from rl.evaluation.lists import coverage_and_gini
 from rl.evaluation.ranking import (
-    coverage_and_gini,
     expected_gains,
     ndcg_margin,
     ranking_states,
@@ -69,7 +69,7 @@ def test_log_without_test_sessions_gives_no_states():
     judged = ranking_states(session_log([[(0, VIEW)]], [0]), 3, 4, 10)
 
     assert len(judged) == 0
-    scores = score_ranking(judged, lambda part: np.zeros((len(part), 5)), 5, 3, 1000)
+    scores = score_ranking(judged, lambda states, sessions: np.zeros((len(states), 5)), 5, 3, 1000)
     assert ranking_table({"p": scores}, judged, TASKS.names, 3, Bootstrap()) == {
         "view": [],
         "purchase": [],
@@ -96,12 +96,38 @@ def test_tied_scores_earn_what_random_order_earns():
     assert gains["ndcg"][0] == pytest.approx(np.mean(np.where(ranks <= k, 1 / np.log2(ranks + 1), 0)))
 
 
+@pytest.mark.parametrize("k", [1, 3, 10])
+def test_metrics_equal_torchmetrics_on_random_cases(k):
+    torch = pytest.importorskip("torch")
+    retrieval = pytest.importorskip("torchmetrics.functional.retrieval")
+    rng = np.random.default_rng(k)
+    log = session_log([[(int(rng.integers(40)), VIEW)] for _ in range(200)], [2] * 200)
+    judged = ranking_states(log, 3, 4, 1000)
+    table = rng.permuted(np.tile(np.arange(40.0), (200, 1)), axis=1)  # no ties
+
+    scores = score_ranking(judged, lambda states, sessions: table[sessions], 40, k, 1000)
+
+    for row, target in enumerate(judged.targets):
+        preds, truth = torch.from_numpy(table[row]), torch.zeros(40, dtype=torch.int64)
+        truth[target] = 1
+        expected = {
+            "hit": retrieval.retrieval_hit_rate(preds, truth, top_k=k),
+            "ndcg": retrieval.retrieval_normalized_dcg(preds, truth, top_k=k),
+            "mrr": retrieval.retrieval_reciprocal_rank(preds, truth, top_k=k),
+        }
+        for metric, value in expected.items():
+            assert scores.gains[metric][row] == pytest.approx(float(value), abs=1e-6), metric
+        assert scores.lists[row].tolist() == np.argsort(-table[row])[:k].tolist()
+
+
 def test_constant_scores_hit_k_in_n_and_batches_do_not_matter():
     log = session_log([[(i, VIEW)] for i in range(20)], [2] * 20)
     judged = ranking_states(log, 3, 4, 100)
 
     for batch_scores in (20, 60, 10_000):
-        scores = score_ranking(judged, lambda part: np.zeros((len(part), 20)), 20, 5, batch_scores)
+        scores = score_ranking(
+            judged, lambda states, sessions: np.zeros((len(states), 20)), 20, 5, batch_scores
+        )
         np.testing.assert_allclose(scores.gains["hit"], 5 / 20)
 
 
@@ -109,10 +135,10 @@ def test_items_of_the_session_stand_back():
     judged = ranking_states(session_log([[(0, VIEW), (1, VIEW)]], [2]), 3, 4, 100)
     order = np.array([3.0, 2.0, 1.0, 0.0], dtype=np.float32)
 
-    scores = score_ranking(judged, lambda part: np.tile(order, (len(part), 1)), 4, 1, 1000)
+    scores = score_ranking(judged, lambda states, sessions: np.tile(order, (len(states), 1)), 4, 1, 1000)
 
     assert scores.gains["hit"].tolist() == [1, 1]
-    assert scores.exposure.tolist() == [1, 1, 0, 0]
+    assert scores.lists.tolist() == [[0], [1]]
     assert order.tolist() == [3, 2, 1, 0]
 
 
@@ -123,13 +149,15 @@ def test_wrong_scores_are_refused_by_name(scores, message):
     judged = ranking_states(session_log([[(0, VIEW)]], [2]), 3, 4, 100)
 
     with pytest.raises(ValueError, match=f"scores of clone: .*{message}"):
-        score_ranking(judged, lambda part: scores, 4, 1, 1000, "clone")
+        score_ranking(judged, lambda states, sessions: scores, 4, 1, 1000, "clone")
 
 
 def test_ranking_table_reports_each_task_over_its_own_states():
     log = session_log([[(0, VIEW), (1, PURCHASE)], [(1, PURCHASE)]], [2, 2])
     judged = ranking_states(log, 3, 4, 100)
-    best = score_ranking(judged, lambda part: np.tile([0.0, 1, 0.5, 0.2], (len(part), 1)), 4, 1, 1000)
+    best = score_ranking(
+        judged, lambda states, sessions: np.tile([0.0, 1, 0.5, 0.2], (len(states), 1)), 4, 1, 1000
+    )
 
     table = ranking_table({"best": best}, judged, TASKS.names, 1, Bootstrap())
 
@@ -140,17 +168,19 @@ def test_ranking_table_reports_each_task_over_its_own_states():
 
 def test_coverage_and_gini_of_even_and_of_single_exposure():
     judged = ranking_states(session_log([[(i, VIEW)] for i in range(4)], [2] * 4), 3, 4, 100)
-    single = score_ranking(judged, lambda part: np.tile([1.0, 0, 0, 0], (len(part), 1)), 4, 1, 1000)
-    even = score_ranking(judged, lambda part: np.eye(4)[part.targets], 4, 1, 1000)
+    single = score_ranking(
+        judged, lambda states, sessions: np.tile([1.0, 0, 0, 0], (len(states), 1)), 4, 1, 1000
+    )
+    even = score_ranking(judged, lambda states, sessions: np.eye(4)[sessions % 4], 4, 1, 1000)
 
-    assert coverage_and_gini(single, judged) == pytest.approx((0.25, 0.75))
-    assert coverage_and_gini(even, judged) == pytest.approx((1.0, 0.0))
+    assert coverage_and_gini(single.lists, 4) == pytest.approx((0.25, 0.75))
+    assert coverage_and_gini(even.lists, 4) == pytest.approx((1.0, 0.0))
 
 
 def test_margin_is_negative_only_beyond_the_allowed_loss():
     judged = ranking_states(session_log([[(i % 4, VIEW)] for i in range(40)], [2] * 40), 3, 4, 100)
-    right = score_ranking(judged, lambda part: np.eye(4)[part.targets], 4, 4, 1000)
-    tied = score_ranking(judged, lambda part: np.zeros((len(part), 4)), 4, 4, 1000)
+    right = score_ranking(judged, lambda states, sessions: np.eye(4)[sessions % 4], 4, 4, 1000)
+    tied = score_ranking(judged, lambda states, sessions: np.zeros((len(states), 4)), 4, 4, 1000)
 
     loss = 1 - tied.gains["ndcg"].mean()
     assert ndcg_margin(tied, right, judged, 0, loss - 0.01, Bootstrap()).high < 0
