@@ -11,15 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from encoders.config import FinetuneConfig, Pooling
-from encoders.language_model import (
-    choose_precision,
-    is_decoder,
-    length_batches,
-    load_model,
-    load_tokenizer,
-    pad,
-    pool,
-)
+from encoders.hugging_face import is_decoder, load_model, load_tokenizer, pad, pool
+from encoders.language_model import choose_precision, length_batches
 from encoders.model_files import ModelError, ModelFiles
 
 MASKED_SHARE = 0.15  # of the tokens, as BERT was trained

@@ -62,7 +62,7 @@ def test_frameworks_stay_in_their_files(path: Path) -> None:
             path.parent.name == "policy" and path.name in RLLIB_FILES
         )
     if any(name.split(".")[0] == "transformers" for name in used):
-        assert inside == "encoders/language_model.py"
+        assert inside == "encoders/hugging_face.py"
 
 
 @pytest.mark.parametrize("path", sources(*PACKAGES, "tests"), ids=identify)

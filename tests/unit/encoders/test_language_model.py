@@ -10,7 +10,8 @@ import torch
 
 from encoders import language_model
 from encoders.config import Pooling
-from encoders.language_model import LanguageModel, choose_pooling, choose_precision, length_batches, pool
+from encoders.hugging_face import pool
+from encoders.language_model import LanguageModel, choose_pooling, choose_precision, length_batches
 from encoders.model_files import DEFAULT_MODEL, ModelError, resolve_model
 from tests.unit.encoders.tiny_models import save_bert, save_gpt2, save_llama, save_qwen
 

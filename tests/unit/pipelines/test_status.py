@@ -30,6 +30,7 @@ def test_status_tells_done_unfinished_and_missing(tmp_path: Path, capsys: pytest
         "fit-simulator": "unfinished",
         "train": "missing",
         "evaluate": "missing",
+        "finetune": "missing",
         "sweep": "missing",
     }
     assert stages["ingest"]["counts"] == {"num_items": 1234}
