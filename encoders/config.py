@@ -40,6 +40,9 @@ class EncoderConfig(BaseModel):
     history_items: int = Field(
         20, ge=1, description="Items of a user's past that its text names, the latest."
     )
+    images: str | None = Field(
+        None, description="Folder or URI that the item table's image paths start from, for CLIP models."
+    )
     store: str | None = Field(
         None, description="Folder or URI of stored vectors, for several runs; None keeps them in the run."
     )

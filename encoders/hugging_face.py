@@ -34,17 +34,7 @@ class PaddedModel:
 
     def tokenize(self, texts: Sequence[str]) -> tuple[list[list[int]], NDArray[np.bool_]]:
         """Token ids of each text, and whether it was cut."""
-        options = {"add_special_tokens": True, "return_attention_mask": False, "verbose": False}
-        self._tokenizer.truncation_side = "right"  # the newest and strongest behaviours come first
-        tokens = self._tokenizer(list(texts), truncation=True, max_length=self._max_tokens, **options)[
-            "input_ids"
-        ]
-        cut = np.zeros(len(texts), dtype=np.bool_)
-        full = [row for row, ids in enumerate(tokens) if len(ids) >= self._max_tokens]
-        if full:
-            whole = self._tokenizer([texts[row] for row in full], truncation=False, **options)["input_ids"]
-            cut[full] = [len(ids) > self._max_tokens for ids in whole]
-        return tokens, cut
+        return cut_to_length(self._tokenizer, texts, self._max_tokens)
 
     @torch.inference_mode()
     def pooled(self, tokens: Sequence[list[int]]) -> Tensor:
@@ -56,6 +46,21 @@ class PaddedModel:
             input_ids=ids, attention_mask=attention, **_no_cache(self._model)
         ).last_hidden_state
         return pool(hidden, mask, self._pooling)
+
+
+def cut_to_length(
+    tokenizer: Any, texts: Sequence[str], max_tokens: int
+) -> tuple[list[list[int]], NDArray[np.bool_]]:
+    """Token ids of each text, at most ``max_tokens``, and whether there would have been more."""
+    options = {"add_special_tokens": True, "return_attention_mask": False, "verbose": False}
+    tokenizer.truncation_side = "right"  # the newest and strongest behaviours come first
+    tokens = tokenizer(list(texts), truncation=True, max_length=max_tokens, **options)["input_ids"]
+    cut = np.zeros(len(texts), dtype=np.bool_)
+    full = [row for row, ids in enumerate(tokens) if len(ids) >= max_tokens]
+    if full:
+        whole = tokenizer([texts[row] for row in full], truncation=False, **options)["input_ids"]
+        cut[full] = [len(ids) > max_tokens for ids in whole]
+    return tokens, cut
 
 
 def pad(tokens: Sequence[list[int]], padding: int | None) -> tuple[Tensor, Tensor]:
@@ -97,6 +102,14 @@ def load_tokenizer(files: ModelFiles) -> Any:
     return AutoTokenizer.from_pretrained(files.directory, local_files_only=True)
 
 
+def load_picture_processor(files: ModelFiles) -> Any:
+    """What makes pictures into a CLIP's numbers; the one on PIL, as torchvision is not asked for."""
+    import transformers
+
+    kind = getattr(transformers, "CLIPImageProcessorPil", None) or transformers.CLIPImageProcessor
+    return kind.from_pretrained(files.directory, local_files_only=True)
+
+
 def load_model(
     files: ModelFiles, dtype: torch.dtype, head: Literal["none", "masked", "causal"] = "none"
 ) -> Any:
@@ -132,7 +145,8 @@ def load_config(files: ModelFiles) -> Any:
         config = AutoConfig.from_pretrained(files.directory, local_files_only=True)
     except Exception as error:
         raise ModelError(unloadable(files, error)) from error
-    if getattr(config, "is_encoder_decoder", False) or not hasattr(config, "hidden_size"):
+    readable = hasattr(config, "hidden_size") or config.model_type == "clip"
+    if getattr(config, "is_encoder_decoder", False) or not readable:
         raise ModelError(
             f"encoder.model: expected an encoder such as BERT or a decoder such as GPT, got "
             f"{config.model_type!r} in {files.directory}. Choose another model."

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from encoders.clip import ClipTexts, is_clip
 from encoders.config import Pooling, Precision
 from encoders.hugging_face import PaddedModel, is_decoder, load_config, unloadable
 from encoders.model_files import ModelError, ModelFiles, default_pooling, read_config
@@ -58,6 +59,12 @@ def choose_pooling(pooling: Literal["auto"] | Pooling, files: ModelFiles) -> Poo
     Raises:
         ModelError: The files name a pooling that is not supported, or the model is neither of the two kinds.
     """
+    if is_clip(files):
+        if pooling not in ("auto", "last"):
+            raise ModelError(
+                f"encoder.pooling: expected auto, as CLIP pools by itself, got {pooling}. Leave it out."
+            )
+        return "last"
     if pooling != "auto":
         return pooling
     named = default_pooling(files)
@@ -74,6 +81,8 @@ def model_width(files: ModelFiles) -> int:
     Raises:
         ModelError: The model is neither encoder nor decoder.
     """
+    if is_clip(files):
+        return int(load_config(files).projection_dim)
     packable = is_packable(files)  # then without transformers, whose import takes seconds
     return int(read_config(files)["hidden_size"] if packable else load_config(files).hidden_size)
 
@@ -102,18 +111,20 @@ class LanguageModel:
         self.max_tokens = max_tokens
         self.batch_tokens = batch_tokens
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
-        packed = device == "cpu" and is_packable(files)
         try:
-            self._backend: _Backend = (
-                PackedModel(files, self.pooling, dtype, max_tokens)
-                if packed
-                else PaddedModel(files, self.pooling, dtype, max_tokens, torch.device(device))
-            )
+            self._backend = self._load(dtype, torch.device(device))
         except ModelError:
             raise
         except Exception as error:  # transformers, tokenizers and safetensors each raise their own
             raise ModelError(unloadable(files, error)) from error
         self.width = self._backend.width
+
+    def _load(self, dtype: torch.dtype, device: torch.device) -> _Backend:
+        if is_clip(self.files):
+            return ClipTexts(self.files, dtype, self.max_tokens, device)
+        if device.type == "cpu" and is_packable(self.files):
+            return PackedModel(self.files, self.pooling, dtype, self.max_tokens)
+        return PaddedModel(self.files, self.pooling, dtype, self.max_tokens, device)
 
     def encode(self, texts: Sequence[str]) -> Encoded:
         """Embeddings of texts. Batches are of like length, under ``batch_tokens`` tokens with padding.

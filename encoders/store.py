@@ -62,6 +62,11 @@ def text_key(text: str) -> bytes:
     return hashlib.blake2b(text.encode(), digest_size=KEY_BYTES).digest()
 
 
+def picture_key(data: bytes) -> bytes:
+    """Content hash of a picture's file, apart from those of texts, 16 bytes."""
+    return hashlib.blake2b(data, digest_size=KEY_BYTES, person=b"picture").digest()
+
+
 class EmbeddingStore:
     """Vectors of one space."""
 

@@ -27,7 +27,8 @@ _UNKNOWN = list(_PHRASES).index("watch") - 0.5
 _RANKS = {behaviour: float(rank) for rank, behaviour in enumerate(_PHRASES)}
 
 # Columns of the item table that are no text.
-NOT_TEXT = ("item_id", "price", "group")
+IMAGE = "image"  # path or URI of the item's picture
+NOT_TEXT = ("item_id", "price", "group", IMAGE)
 _CODE = re.compile(r"[^\s]*[^\W\d_][._]+[^\W\d_][^\s]*")
 _DOTS = re.compile(r"(?<=[^\W\d_])[._]+(?=[^\W\d_])|_+")
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from encoders.clip import is_clip
 from encoders.config import FinetuneConfig, Pooling
 from encoders.hugging_face import is_decoder, load_model, load_tokenizer, pad, pool
 from encoders.language_model import choose_precision, length_batches
@@ -66,6 +67,11 @@ class Tuner:
         Raises:
             ModelError: LoRA is asked for and ``peft`` is not installed, or the tokenizer has no mask token.
         """
+        if is_clip(files):
+            raise ModelError(
+                f"encoder.model: expected a model of texts to tune, got a CLIP in {files.directory}. "
+                "Embed with it as it is."
+            )
         torch.manual_seed(seed)
         self._config = config
         self._pooling = pooling

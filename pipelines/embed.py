@@ -9,13 +9,15 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from encoders.clip import is_clip, join_vectors
 from encoders.config import EncoderConfig
 from encoders.model_files import ModelFiles
 from encoders.pasts import PastTexts, past_texts
 from encoders.store import EmbeddingStore, Found, Space, text_key, vector_column
-from encoders.text import EMPTY_PAST, item_text
+from encoders.text import EMPTY_PAST, IMAGE, item_text
 from pipelines.artifacts import ArtifactError, Folder, open_filesystem
 from pipelines.config import Config
+from pipelines.embed_pictures import Pictures, embed_pictures
 from pipelines.encode import encode_texts
 from pipelines.model import DECISIVE, find_model, prompts
 from pipelines.stages import Stage, StageContext
@@ -54,6 +56,7 @@ def _embed(context: StageContext) -> dict[str, Any]:
     todo = [distinct[row] for row in np.flatnonzero(store.missing(keys))]
     problems = encode_texts(todo, context.config, space, store_uri) if todo else {}
     found = store.read(keys, width)
+    pictures = _pictures(context, files, space, store_uri, width)
     absent = len(distinct) - int(found.present.sum()) - len(problems)
     if absent:
         raise ArtifactError(
@@ -63,9 +66,12 @@ def _embed(context: StageContext) -> dict[str, Any]:
         "num_texts": len(texts),
         "num_distinct": len(distinct),
         "num_cut": int(found.cut.sum()),
-        "num_failed": _report(context.folder, texts, problems),
+        "num_failed": _report(context.folder, texts, problems, pictures.problems if pictures else {}),
     }
-    _write(context.folder, texts, dict(zip(distinct, range(len(distinct)), strict=True)), found)
+    if pictures:
+        counts["num_pictures"] = int(pictures.vectors.any(axis=1).sum())
+    rows = dict(zip(distinct, range(len(distinct)), strict=True))
+    _write(context.folder, texts, rows, found, pictures)
     context.folder.write_json(
         "encoder.json",
         {
@@ -84,9 +90,24 @@ def _embed(context: StageContext) -> dict[str, Any]:
         "num_sessions": len(texts.pasts.sessions),
         "num_users": len(texts.pasts.users),
         **counts,
-        "num_encoded": len(todo) - len(problems),
+        "num_encoded": len(todo) - len(problems) + (pictures.num_encoded if pictures else 0),
         "width": width,
     }
+
+
+def _pictures(
+    context: StageContext, files: ModelFiles, space: Space, store_uri: str, width: int
+) -> Pictures | None:
+    """The items' pictures, where the item table names some and the model reads them."""
+    items = context.input("ingest").read_table("items.parquet")
+    if IMAGE not in items.column_names or items.column(IMAGE).null_count == len(items):
+        return None
+    if not is_clip(files):
+        logger.warning(
+            "embed: the items have pictures, but %s reads only text. Set a CLIP model.", files.name
+        )
+        return None
+    return embed_pictures(items, context.config, space, store_uri, width)
 
 
 def _run_store(context: StageContext) -> str:
@@ -131,8 +152,8 @@ def read_texts(ingest: Folder, config: EncoderConfig, files: ModelFiles) -> Text
     return Texts(item_ids, [item_prompt + text for text in items], pasts, past_prompt + EMPTY_PAST)
 
 
-def _report(folder: Folder, texts: Texts, problems: dict[str, str]) -> int:
-    """Name what the model could not take in ``failed.parquet``. Returns how many; their vectors are 0."""
+def _report(folder: Folder, texts: Texts, problems: dict[str, str], unread: dict[str, str]) -> int:
+    """Name what the model could not take in ``failed.parquet``, items' pictures too. Returns how many."""
     pasts = texts.pasts
     groups = {
         "item": zip(texts.item_ids, texts.items, strict=True),
@@ -145,11 +166,12 @@ def _report(folder: Folder, texts: Texts, problems: dict[str, str]) -> int:
         for identity, text in group
         if text in problems
     ]
+    rows += [{"kind": "picture", "id": item, "reason": reason, "text": ""} for item, reason in unread.items()]
     schema = pa.schema([(name, pa.string()) for name in ("kind", "id", "reason", "text")])
     folder.write_table("failed.parquet", pa.Table.from_pylist(rows, schema=schema))
     if rows:
         logger.warning(
-            "embed: %d texts could not be embedded and count as unknown, the first is of %s %s: %s (%s)",
+            "embed: %d texts or pictures could not be embedded and count as unknown, the first is of %s %s: %s (%s)",
             len(rows),
             rows[0]["kind"],
             rows[0]["id"],
@@ -159,19 +181,24 @@ def _report(folder: Folder, texts: Texts, problems: dict[str, str]) -> int:
     return len(rows)
 
 
-def _write(folder: Folder, texts: Texts, rows: dict[str, int], found: Found) -> None:
+def _write(
+    folder: Folder, texts: Texts, rows: dict[str, int], found: Found, pictures: Pictures | None
+) -> None:
     """The stage's tables: identities with their vectors, uncompressed, so that readers map them into memory."""
 
-    def write(name: str, column: str, ids: list[str], of: list[str]) -> None:
-        places = np.array([rows[text] for text in of], dtype=np.int64)  # [B]
-        vectors: NDArray[np.float32] = found.vectors[places]  # [B, D]
+    def vectors_of(texts: list[str]) -> NDArray[np.float32]:
+        return found.vectors[np.array([rows[text] for text in texts], dtype=np.int64)]  # [B, D]
+
+    def write(name: str, column: str, ids: list[str], vectors: NDArray[np.float32]) -> None:
         table = pa.table({column: pa.array(ids, pa.string()), "embedding": vector_column(vectors)})
         folder.write_table(name, table, compression="none")
 
     pasts = texts.pasts
-    write("items.parquet", "item_id", texts.item_ids, texts.items)
-    write("pasts.parquet", "session_id", pasts.session_ids, pasts.sessions)
-    write("users.parquet", "user_id", pasts.user_ids, pasts.users)
+    items = vectors_of(texts.items)
+    items = join_vectors(items, pictures.vectors) if pictures else items
+    write("items.parquet", "item_id", texts.item_ids, items)
+    write("pasts.parquet", "session_id", pasts.session_ids, vectors_of(pasts.sessions))
+    write("users.parquet", "user_id", pasts.user_ids, vectors_of(pasts.users))
 
 
 def _fingerprint(config: Config) -> dict[str, str]:

@@ -13,7 +13,7 @@ FINETUNE = "finetune"
 # Settings that decide the vectors, a GPU among them because it may bring bf16; speed and place do not.
 DECISIVE = (
     *("model", "tuned", "pooling", "precision", "max_tokens", "num_gpus"),
-    *("history_items", "item_prompt", "past_prompt"),
+    *("history_items", "item_prompt", "past_prompt", "images"),
 )
 
 

@@ -99,8 +99,14 @@ class RecommendService:
 
     @http.get("/healthz", response_model=Health)
     async def health(self) -> Response:
-        """Which policy answers. A replica without its bundle does not answer at all."""
-        health = Health(status="ok", policy_version=self._ranker.bundle.version)
+        """Which policy answers, on which language model. A replica without its bundle does not answer at all."""
+        bundle = self._ranker.bundle
+        health = Health(
+            status="ok",
+            policy_version=bundle.version,
+            encoder=bundle.encoder["model"],
+            encoder_sha256=bundle.encoder.get("weights_sha256"),
+        )
         return Response(health.model_dump_json(), media_type=_JSON)
 
 

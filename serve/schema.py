@@ -83,6 +83,8 @@ class Health(_Message):
 
     status: Literal["ok"]
     policy_version: str
+    encoder: str  # the language model's name, a tuned one's too
+    encoder_sha256: str | None  # of its weights
 
 
 def parse_request(body: bytes, limits: ServeConfig) -> RecommendRequest:

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.connection import connect
+from encoders.clip import PictureModel, join_vectors
 from encoders.language_model import LanguageModel
 from encoders.model_files import ModelError, resolve_model
 from encoders.store import EmbeddingStore, Space, text_key, vector_matrix
@@ -26,7 +27,8 @@ from pipelines.artifacts import RunDirectory
 from pipelines.config import Config, build_config, override_config
 from pipelines.embed import EMBED
 from pipelines.stages import run_stage
-from tests.unit.encoders.tiny_models import save_bert, save_gpt2
+from tests.unit.encoders.test_clip import picture
+from tests.unit.encoders.tiny_models import save_bert, save_clip, save_gpt2
 
 pytestmark = pytest.mark.ray
 
@@ -119,7 +121,7 @@ def test_embed_goes_on_after_an_interruption(
 def test_embed_with_two_actors_equals_none(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encode, "BATCH_TEXTS", 2)
+    monkeypatch.setattr(encode, "BATCH_ROWS", 2)
     config = _run_directory(tmp_path, model, num_actors=2)
 
     run_stage(EMBED, config)
@@ -151,7 +153,10 @@ def test_embed_names_the_item_whose_text_the_model_cannot_take_and_goes_on(
     assert (manifest["result"]["num_failed"], manifest["result"]["num_encoded"]) == (1, 6)
     vectors = vector_matrix(folder.read_table("items.parquet").column("embedding"))
     assert np.linalg.norm(vectors, axis=1).round(3).tolist() == [1, 1, 1, 0]
-    assert "1 texts could not be embedded and count as unknown, the first is of item 4" in caplog.text
+    assert (
+        "1 texts or pictures could not be embedded and count as unknown, the first is of item 4"
+        in caplog.text
+    )
 
 
 def test_embed_counts_texts_that_were_cut(tmp_path: Path, model: Path) -> None:
@@ -165,7 +170,7 @@ def test_embed_counts_texts_that_were_cut(tmp_path: Path, model: Path) -> None:
 def test_embed_when_an_actor_is_killed_loses_and_doubles_nothing(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encode, "BATCH_TEXTS", 1)
+    monkeypatch.setattr(encode, "BATCH_ROWS", 1)
     config = _run_directory(tmp_path, model)
     files = resolve_model(str(model))
     space = Space(files.weights_sha256, "mean", "fp32", 32)
@@ -236,6 +241,39 @@ def test_embed_puts_prompts_before_texts(tmp_path: Path, model: Path) -> None:
     np.testing.assert_allclose(empty, alone.encode([f"blue {EMPTY_PAST}"]).vectors[0], atol=1e-6)
 
 
+def test_embed_joins_texts_and_pictures_of_items(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = save_clip(tmp_path / "clip")
+    images = tmp_path / "images"
+    images.mkdir()
+    for name, colour in (("one.png", "red"), ("same.png", "red"), ("two.png", "blue")):
+        (images / name).write_bytes(picture(colour))
+    (images / "bad.png").write_bytes(b"no picture")
+    for item, name in zip(ITEMS, ("one.png", "same.png", "two.png", "bad.png"), strict=True):
+        monkeypatch.setitem(item, "image", name)
+    config = override_config(_run_directory(tmp_path, model), {"encoder.images": str(images)})
+
+    result = run_stage(EMBED, config)["result"]
+
+    folder = RunDirectory(config.paths.run).folder("embed")
+    files = resolve_model(str(model))
+    texts = ["electronics smartphone, samsung", "electronics smartphone, samsung", "shoe", "4"]
+    said = LanguageModel(files, max_tokens=32, precision="fp32").encode(texts).vectors
+    seen, _ = PictureModel(files, "fp32").encode([picture(c) for c in ("red", "red", "blue")])
+    expected = join_vectors(said, np.concatenate([seen, np.zeros((1, 12), np.float32)]))
+    vectors = vector_matrix(folder.read_table("items.parquet").column("embedding"))
+    np.testing.assert_allclose(vectors, expected, atol=1e-5)
+    # 7 texts, and two pictures as two files are one
+    assert (result["num_encoded"], result["num_pictures"], result["num_failed"]) == (9, 3, 1)
+    failed = folder.read_table("failed.parquet").to_pylist()
+    assert [(row["kind"], row["id"]) for row in failed] == [("picture", "4")]
+
+    text_only = save_bert(tmp_path / "bert")
+    run_stage(EMBED, override_config(config, {"encoder.model": str(text_only)}))
+    assert "the items have pictures, but" in caplog.text
+
+
 def test_embed_when_an_actor_finds_other_weights_says_so_in_one_line(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -264,7 +302,8 @@ def _run_directory(
         partial.write_table(
             f"behaviours/shard-{shard:05d}.parquet", pa.table(dict(zip(names, arrays, strict=True)))
         )
-    schema = pa.schema([(name, pa.string()) for name in ("item_id", "category", "brand")])
+    columns = [name for name in ("item_id", "category", "brand", "image") if name in ITEMS[0]]
+    schema = pa.schema([(name, pa.string()) for name in columns])
     partial.write_table("items.parquet", pa.Table.from_pylist(ITEMS, schema=schema))
     run.publish("ingest", partial, {"key": json.dumps(rows, default=str), "seconds": 0.0, "result": {}})
     encoder = {

@@ -89,7 +89,8 @@ def test_service_when_up_names_its_policy(service, bundle):
 
     answer = client.get("/healthz")
 
-    assert answer.json() == {"status": "ok", "policy_version": bundle[1]}
+    expected = {"status": "ok", "policy_version": bundle[1], "encoder": "none", "encoder_sha256": None}
+    assert answer.json() == expected
     assert bundle[1] in said
 
 

@@ -7,6 +7,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     BertConfig,
     BertModel,
+    CLIPConfig,
+    CLIPImageProcessorPil,
+    CLIPModel,
     GPT2Config,
     GPT2Model,
     LlamaConfig,
@@ -88,6 +91,47 @@ _SIZES = {
     "num_key_value_heads": 1,
     "max_position_embeddings": 64,
 }
+
+
+def save_clip(folder: Path, seed: int = 0) -> Path:
+    """A CLIP of width 12 that reads at most 32 tokens and pictures of 16 by 16 pixels."""
+    tokenizer = _tokenizer(["[UNK]", "[START]", "[END]"])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[START] $A [END]", special_tokens=[("[START]", 1), ("[END]", 2)]
+    )
+    sizes = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "projection_dim": 12,
+    }
+    torch.manual_seed(seed)
+    config = CLIPConfig(
+        text_config={
+            **sizes,
+            "vocab_size": tokenizer.get_vocab_size(),
+            "max_position_embeddings": 32,
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+        },
+        vision_config={**sizes, "image_size": 16, "patch_size": 8},
+        projection_dim=12,
+        initializer_factor=20.0,
+    )
+    CLIPModel(config).save_pretrained(folder)
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        unk_token="[UNK]",
+        bos_token="[START]",
+        eos_token="[END]",
+        pad_token="[END]",
+    ).save_pretrained(folder)
+    processor = CLIPImageProcessorPil(
+        size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}, do_convert_rgb=True
+    )
+    processor.save_pretrained(folder)
+    return folder
 
 
 def _save_decoder(
