@@ -106,7 +106,7 @@ class Rival:
 
     def pool_rate(self, sample: Sequence[str]) -> float:
         """Texts a second of ``encode`` with one process a core, its start left out."""
-        torch.set_num_threads(1)
+        os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that start now
         pool = self.model.start_multi_process_pool(["cpu"] * CORES)
         try:
             self.model.encode(list(sample[: 8 * CORES]), pool=pool, batch_size=self.batch_size)  # models load
@@ -117,7 +117,7 @@ class Rival:
             return len(sample) / timed(call)[0]
         finally:
             self.model.stop_multi_process_pool(pool)
-            torch.set_num_threads(CORES)
+            os.environ["OMP_NUM_THREADS"] = str(CORES)
 
 
 def timed(call: Callable[[], Any]) -> tuple[float, Any]:
