@@ -7,20 +7,33 @@ import pyarrow as pa
 
 from encoders.sessions import SessionLog
 from pipelines.artifacts import Folder, RunDirectory
-from pipelines.dataset import load_item_embeddings, load_items, load_session_log
+from pipelines.dataset import cached_item_embeddings, load_item_embeddings, load_items, load_session_log
+from pipelines.examples import example_users
 from pipelines.logged_evidence import logged_slates, logged_target
-from pipelines.players import load_policy, simulated_returns
+from pipelines.players import load_policy, one_task_returns, simulated_returns
 from pipelines.ranking import rank_policies
 from pipelines.rivals import make_scorers
 from pipelines.stages import Stage, StageContext
+from rl.evaluation.delay import find_delay
 from rl.evaluation.evidence import ranking_findings, simulated_findings, simulator_findings
+from rl.evaluation.fitness import build_fitness, log_checks, policy_checks
+from rl.evaluation.front import build_front
 from rl.evaluation.gate import Finding, judge
 from rl.evaluation.gate_logged import fairness_rules, logged_findings
+from rl.evaluation.histogram import weights_histogram
 from rl.evaluation.html import render_html
 from rl.evaluation.intervals import Bootstrap
 from rl.evaluation.logged import exposure, logged_evidence
 from rl.evaluation.pasts import user_pasts
-from rl.evaluation.report import Evidence, Returns, Setting, add_truth, build_report, log_counts
+from rl.evaluation.report import (
+    Evidence,
+    Returns,
+    Setting,
+    add_truth,
+    build_report,
+    log_counts,
+    setting_of,
+)
 from rl.policy.bundle import write_bundle
 from rl.tasks import Tasks, build_tasks
 
@@ -51,6 +64,8 @@ def publish_truth(run: RunDirectory, returns: Returns, upper_bound: str | None) 
         ValueError: As for ``add_truth``.
     """
     report = add_truth(run.read_json(REPORT), returns, upper_bound)
+    checks = policy_checks(returns, setting_of(report), "in the made-up shop's truth")
+    report["fitness"] = build_fitness(report["fitness"]["log"], checks)
     write_report(run, report)
     return report
 
@@ -67,7 +82,7 @@ def _evaluate(context: StageContext) -> dict[str, Any]:
     scorers = make_scorers(context.run, config, log, pasts, tasks)
     simulated = simulated_returns(context.run, config, log, scorers)
     ranked = rank_policies(context.run, config, log, items, pasts, scorers, CANDIDATE, tasks)
-    off_policy, logged = _logged(context, log, items, tasks)
+    off_policy, logged, importance = _logged(context, log, items, tasks)
     # Behaviours on logged slates favour whatever was shown: there ranking is reported, but does not decide.
     ranking = ranking_findings(ranked.scores, ranked.judged, setting, tasks, settings.gate, bootstrap)
     findings = [
@@ -80,6 +95,19 @@ def _evaluate(context: StageContext) -> dict[str, Any]:
         verdict=judge(findings),
         simulated=simulated,
         **ranked.parts,
+        fitness=build_fitness(
+            log_checks(log, find_delay(log, cached_item_embeddings(context.run.uri), tasks)),
+            policy_checks(simulated, setting, "in the held-out simulator"),
+        ),
+        examples=example_users(context.run, config, log, items, ranked.judged, pasts, tasks, CANDIDATE),
+        front=build_front(
+            simulated,
+            one_task_returns(context.run, config, log),
+            _trials(context.run),
+            CANDIDATE,
+            tasks.names,
+        ),
+        importance=importance,
         off_policy=off_policy,
         simulator=simulator,
         log=log_counts(log.split, len(log.items), items.num_rows, log.user_ids),
@@ -123,12 +151,12 @@ def _export_bundle(context: StageContext, log: SessionLog, verdict: dict[str, An
 
 def _logged(
     context: StageContext, log: SessionLog, items: pa.Table, tasks: Tasks
-) -> tuple[list[dict[str, Any]], list[Finding]]:
-    """Rows and findings on the test sessions' logged slates, where their propensities are known."""
+) -> tuple[list[dict[str, Any]], list[Finding], dict[str, Any] | None]:
+    """Rows, findings and the spread of weights, from the test sessions' slates whose propensities are known."""
     config, settings = context.config, context.config.rl.evaluation
     slates = logged_slates(log)
     if slates is None:
-        return [], logged_findings(None, CANDIDATE, tasks.names, settings.gate)
+        return [], logged_findings(None, CANDIDATE, tasks.names, settings.gate), None
     target = logged_target(context.run, config, log, slates, CANDIDATE)
     cap, confidence = settings.max_importance_weight, settings.confidence
     rows, judged = logged_evidence(slates, target, tasks, items.num_rows, CANDIDATE, cap, confidence)
@@ -137,7 +165,15 @@ def _logged(
         groups = np.array([str(group) for group in items["group"].to_pylist()])
         now, before = exposure(target.drawn, groups), exposure(slates.items, groups)
         findings += fairness_rules(now, before, CANDIDATE, settings.gate)
-    return rows, findings
+    return rows, findings, weights_histogram(judged.cumulative)
+
+
+def _trials(run: RunDirectory) -> list[dict[str, Any]]:
+    """The sweep's trials; none where no sweep was made."""
+    if run.manifest("sweep") is None:
+        return []
+    trials: list[dict[str, Any]] = run.read_json("sweep/front.json")["trials"]
+    return trials
 
 
 def _learning_curve(context: StageContext) -> list[dict[str, Any]]:
@@ -150,5 +186,6 @@ EVALUATE = Stage(
     inputs=("ingest", "embed", "fit-simulator", "train"),
     sections=("seed", "rl.tasks", "rl.slate_length", "rl.history_length", "rl.evaluation"),
     execute=_evaluate,
+    fingerprint=lambda config: {"sweep": (RunDirectory(config.paths.run).manifest("sweep") or {}).get("key")},
     help="Compare the policy with its rivals and say whether to promote it.",
 )

@@ -84,33 +84,61 @@ def simulated_returns(
         log: Its test sessions are where the played ones start.
         scorers: Rivals by name; those that have no player of their own play their best items.
     """
-    heldout = replace(load_simulator(run, config, "heldout"), pessimism=0.0)
-    tasks = build_tasks(config.rl.tasks)
     sessions = evaluation_sessions(log, config.rl.evaluation.num_sessions)
-    past = torch.from_numpy(log.past[sessions])
-    weights = torch.from_numpy(tasks.weights).expand(len(past), -1)
-    features = heldout.members[0].item_features
     own = make_players(run, config, log)
     players: dict[str, Player] = {
         name: ScorerPlayer(scorer, sessions, config.rl.slate_length)
         for name, scorer in scorers.items()
         if name not in own
     }
+    weights = build_tasks(config.rl.tasks).weights
+    return _play_held_out(
+        run, config, log.past[sessions], {n: (p, weights) for n, p in (players | own).items()}
+    )
+
+
+def one_task_returns(run: RunDirectory, config: Config, log: SessionLog) -> dict[str, NDArray[np.float32]]:
+    """As ``simulated_returns``, of the candidate asked for one task alone, by task. Tasks of weight 0 are left out."""
+    sessions, tasks = (
+        evaluation_sessions(log, config.rl.evaluation.num_sessions),
+        build_tasks(config.rl.tasks),
+    )
+    policy = load_policy(run, "ppo")
+    players: dict[str, tuple[Player, NDArray[np.float32]]] = {
+        name: (
+            PolicyPlayer(policy, config.rl.slate_length, config.seed),
+            np.eye(len(tasks), dtype=np.float32)[k],
+        )
+        for k, name in enumerate(tasks.names)
+        if tasks.weights[k] > 0
+    }
+    return _play_held_out(run, config, log.past[sessions], players)
+
+
+def _play_held_out(
+    run: RunDirectory,
+    config: Config,
+    past: NDArray[np.float32],
+    players: Mapping[str, tuple[Player, NDArray[np.float32]]],
+) -> dict[str, NDArray[np.float32]]:
+    """Each player, at its task weights, in the held-out simulator, all from the same pasts and dice."""
+    heldout = replace(load_simulator(run, config, "heldout"), pessimism=0.0)
+    features = heldout.members[0].item_features
     out = {}
-    for name, player in track((players | own).items(), total=len(players | own), what="playing"):
+    for name, (player, weights) in track(players.items(), total=len(players), what="playing"):
         generator = torch.Generator().manual_seed(config.seed)
         parts = [
             play(
                 Sessions(heldout, part, generator),
                 player,
                 part,
-                weights[: len(part)],
+                torch.from_numpy(weights).expand(len(part), -1),
                 features,
-                len(tasks),
+                len(weights),
                 config.rl.history_length,
                 heldout.max_steps,
             )[0]
-            for part in torch.split(past, PLAYED)
+            for part in torch.split(torch.from_numpy(past), PLAYED)
         ]
         out[name] = torch.cat(parts).numpy()
     return out

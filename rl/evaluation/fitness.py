@@ -158,9 +158,12 @@ def _better(candidate: str, rival: str, gain: Estimate, where: str) -> Check:
     return Check(question, "no", f"Not shown: {text}.", figures)
 
 
-def advice(checks: Sequence[Mapping[str, Any]]) -> str:
-    """One sentence on what is missing, for the top of the report."""
-    missing = [check["question"] for check in checks if check["answer"] != "yes"]
-    if not missing:
-        return f"All {len(checks)} conditions for it hold."
-    return f"{len(checks) - len(missing)} of {len(checks)} conditions for it hold."
+def build_fitness(log: Sequence[Check | Mapping[str, Any]], policies: Sequence[Check]) -> dict[str, Any]:
+    """The report's ``fitness``: the checks, and in one sentence how many of them hold."""
+    parts = {
+        "log": [check.to_json() if isinstance(check, Check) else dict(check) for check in log],
+        "policies": [check.to_json() for check in policies],
+    }
+    checks = [*parts["log"], *parts["policies"]]
+    kept = sum(check["answer"] == "yes" for check in checks)
+    return {"advice": f"{kept} of {len(checks)} things that speak for it hold.", **parts}

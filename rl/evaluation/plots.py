@@ -9,6 +9,16 @@ NUM_COLOURS = 5  # --series-0 to --series-4 of the page
 
 
 @dataclass(frozen=True)
+class Mark:
+    """A point of a scatter plot."""
+
+    name: str
+    x: float
+    y: float
+    style: str  # class of the page
+
+
+@dataclass(frozen=True)
 class Scale:
     """Linear map from data to pixels."""
 
@@ -93,6 +103,62 @@ def line_chart(series: Mapping[str, Points], x_label: str, y_label: str, diagona
     label = escape(f"{y_label} by {x_label}: {', '.join(series)}")
     chart = f'<svg class="chart" viewBox="0 0 480 240" role="img" aria-label="{label}">{"".join(parts)}</svg>'
     return f"<figure>{chart}<figcaption>{_legend(list(series))}</figcaption></figure>"
+
+
+def scatter(points: Sequence[Mark], x_label: str, y_label: str) -> str:
+    """Labelled points with axes. Labels that would lie on one another are moved apart downwards."""
+    if not points:
+        return ""
+    across = build_scale([point.x for point in points], 60, 400)
+    up = build_scale([point.y for point in points], 300, 24)
+    xs, ys = [p.x for p in points], [p.y for p in points]
+    parts = [
+        '<line class="axis" x1="52" x2="640" y1="308" y2="308"/><line class="axis" x1="52" x2="52" y1="24" y2="308"/>',
+        _text(52, 14, y_label, "start"),
+        _text(230, 340, x_label, "middle"),
+        *(_text(across(x), 324, f"{x:.3g}", "middle") for x in {min(xs), max(xs)}),
+        *(_text(47, up(y) + 4, f"{y:.3g}", "end") for y in {min(ys), max(ys)}),
+    ]
+    placed: list[tuple[float, float]] = []
+    for point in sorted(points, key=lambda p: (-p.y, p.x)):
+        x, y = across(point.x), up(point.y)
+        parts.append(f'<circle class="mark {point.style}" cx="{x:.1f}" cy="{y:.1f}" r="4"/>')
+        below = y + 4
+        while any(abs(below - other) < 13 and abs(x - left) < 150 for left, other in placed):
+            below += 13
+        placed.append((x, below))
+        parts.append(
+            f'<text class="{point.style}" x="{x + 8:.1f}" y="{below:.1f}">{escape(point.name)}</text>'
+        )
+    height = max(348, round(max(below for _, below in placed)) + 12)
+    label = escape(f"{y_label} by {x_label}: {', '.join(point.name for point in points)}")
+    return (
+        f'<figure><svg class="chart" viewBox="0 0 640 {height}" role="img" aria-label="{label}">'
+        f"{''.join(parts)}</svg></figure>"
+    )
+
+
+def histogram(edges: Sequence[float], counts: Sequence[int], x_label: str, y_label: str) -> str:
+    """Bars of equal width, each named by its lower edge and topped by its count."""
+    if not counts:
+        return ""
+    width, tallest = 420 / len(counts), max(max(counts), 1)
+    parts = ['<line class="axis" x1="52" x2="472" y1="200" y2="200"/>', _text(52, 14, y_label, "start")]
+    for number, count in enumerate(counts):
+        left, height = 52 + number * width, 160 * count / tallest
+        across, up = (
+            f'x="{left + 1:.1f}" width="{width - 2:.1f}"',
+            f'y="{200 - height:.1f}" height="{height:.1f}"',
+        )
+        parts.append(f'<rect class="bar" {across} {up}/>')
+        parts.append(_text(left + width / 2, 194 - height, f"{count:,}" if count else "", "middle"))
+        parts.append(_text(left, 216, f"{edges[number]:.3g}", "middle"))
+    parts.append(_text(262, 234, x_label, "middle"))
+    label = escape(f"{y_label} by {x_label}")
+    return (
+        f'<figure><svg class="chart" viewBox="0 0 480 240" role="img" aria-label="{label}">'
+        f"{''.join(parts)}</svg></figure>"
+    )
 
 
 def _legend(names: Sequence[str]) -> str:

@@ -34,6 +34,10 @@ class Evidence:
     comparisons: list[dict[str, Any]] = field(default_factory=list)
     lists: list[dict[str, Any]] = field(default_factory=list)
     segments: dict[str, Any] | None = None
+    fitness: dict[str, Any] | None = None
+    examples: list[dict[str, Any]] = field(default_factory=list)
+    importance: dict[str, Any] | None = None
+    front: dict[str, Any] | None = None
     off_policy: list[dict[str, Any]] = field(default_factory=list)
     simulator: dict[str, Any] = field(default_factory=dict)
     log: dict[str, int] = field(default_factory=dict)
@@ -86,6 +90,10 @@ def build_report(setting: Setting, evidence: Evidence) -> dict[str, Any]:
         "comparisons": evidence.comparisons,
         "lists": evidence.lists,
         "segments": evidence.segments,
+        "fitness": evidence.fitness,
+        "examples": evidence.examples,
+        "importance": evidence.importance,
+        "front": evidence.front,
         "simulated": {"policies": policy_estimates(evidence.simulated, setting)},
         "off_policy": evidence.off_policy,
         "simulator": evidence.simulator,

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.table import Table
 
-from rl.evaluation.html import estimate_text
+from rl.evaluation.page_tables import estimate_text
 
 
 def text_table(report: Mapping[str, Any], part: Literal["truth", "simulated"]) -> str:

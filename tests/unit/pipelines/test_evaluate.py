@@ -12,8 +12,8 @@ import pytest
 import rl.evaluation
 from encoders.sessions import LoggedSlates, SessionLog
 from pipelines import evaluate, ranking
-from pipelines.artifacts import ArtifactError, RunDirectory
-from pipelines.config import build_config
+from pipelines.artifacts import SCHEMA_VERSION, ArtifactError, RunDirectory
+from pipelines.config import build_config, override_config
 from pipelines.stages import StageContext
 from rl.evaluation.logged import Target
 from tests.unit.rl.evaluation_logs import session_log
@@ -63,9 +63,11 @@ def context(tmp_path, monkeypatch):
     scorers = {name: lambda states, sessions: rng.random((len(states), NUM_ITEMS)) for name in POLICIES}
     monkeypatch.setattr(evaluate, "load_session_log", lambda run, config: made_up_log(with_slates=True))
     monkeypatch.setattr(evaluate, "load_items", lambda run: table)
-    monkeypatch.setattr(
-        ranking, "cached_item_embeddings", lambda uri: rng.random((NUM_ITEMS, 2), dtype=np.float32)
-    )
+    embeddings = rng.random((NUM_ITEMS, 2), dtype=np.float32)
+    for module in (evaluate, ranking):
+        monkeypatch.setattr(module, "cached_item_embeddings", lambda uri: embeddings)
+    monkeypatch.setattr(evaluate, "example_users", lambda *given: [])
+    monkeypatch.setattr(evaluate, "one_task_returns", lambda *given: {"view": returns["ppo"] + 1})
     monkeypatch.setattr(evaluate, "make_scorers", lambda *given: scorers)
     monkeypatch.setattr(evaluate, "simulated_returns", lambda *given: returns)
     monkeypatch.setattr(
@@ -94,6 +96,10 @@ def test_stage_writes_the_report_into_its_folder_and_the_run(context):
     assert list(report["ranking"]) == ["view", "cart", "purchase"]
     for part in (report["ranking"]["view"], report["overall"], report["lists"]):
         assert tuple(row["name"] for row in part) == POLICIES
+    assert [check["answer"] for check in report["fitness"]["log"]] == ["yes", "yes", "no", "unknown"]
+    assert [check["answer"] for check in report["fitness"]["policies"]] == ["yes"]  # than the clone
+    assert {p["name"]: p["best"] for p in report["front"]["points"]}["ppo for view alone"]
+    assert sum(report["importance"]["counts"]) == 30
     assert report["segments"]["reference"] in ("random", "popular")
     assert {row["kind"] for row in report["segments"]["rows"]} >= {"items", "users", "category"}
     assert {row["first"] for row in report["comparisons"]} == {"random", "popular", "clone"}
@@ -148,7 +154,23 @@ def test_truth_is_added_to_the_runs_report_and_page(context):
     report = context.run.read_json("report.json")
     jsonschema.validate(report, SCHEMA)
     assert report["truth"]["upper_bound"]["name"] == "oracle"
+    assert report["fitness"]["policies"] == []  # neither clone, greedy nor bandit was played live
+    assert len(report["fitness"]["log"]) == 4
     assert b"upper bound (oracle)" in context.run.read_bytes("report.html")
+
+
+def test_sweeps_trials_join_the_front_and_make_evaluate_run_again(context):
+    before = evaluate.EVALUATE.fingerprint(context.config)
+    config = override_config(context.config, {"paths.run": context.run.uri})
+    trial = {"returns": {"view": 9.0, "cart": 9.0, "purchase": 9.0}}
+    context.run.write_json("sweep/front.json", {"trials": [trial], "best": trial})
+    context.run.write_json("sweep/manifest.json", {"schema_version": SCHEMA_VERSION, "key": "k", "files": {}})
+
+    evaluate.EVALUATE.execute(context)
+
+    points = context.run.read_json("report.json")["front"]["points"]
+    assert [(p["name"], p["returns"]) for p in points if p["best"]] == [("trial 0", [9.0, 9.0, 9.0])]
+    assert evaluate.EVALUATE.fingerprint(config) != before
 
 
 def test_truth_without_a_report_says_what_to_run(tmp_path):

@@ -10,7 +10,11 @@ import numpy as np
 import pytest
 
 import rl.evaluation
-from rl.evaluation.html import estimate_text, render_html
+from rl.evaluation.fitness import Check, build_fitness
+from rl.evaluation.front import build_front
+from rl.evaluation.histogram import weights_histogram
+from rl.evaluation.html import render_html
+from rl.evaluation.page_tables import estimate_text, front_chart, worst_slices
 from rl.evaluation.report import Evidence, Setting, add_truth, build_report, log_counts
 from rl.evaluation.text import text_table
 
@@ -24,15 +28,80 @@ def returns_of(**means: float) -> dict[str, np.ndarray]:
     return {name: rng.normal(mean, 1.0, size=(300, 2)) for name, mean in means.items()}
 
 
+def a_slice(kind: str, name: str, gap: float, p: float) -> dict:
+    difference = {"mean": gap, "low": gap - 0.1, "high": gap + 0.1, "n": 40}
+    exposure = {"candidate": 0.5, "reference": 0.25, "catalogue": 0.125} if kind == "items" else None
+    pair = {"candidate": ESTIMATE, "reference": ESTIMATE}
+    return {
+        "kind": kind,
+        "name": name,
+        "num_states": 50,
+        **pair,
+        "difference": difference,
+        "exposure": exposure,
+        "p": p,
+    }
+
+
 def example_report(**means: float) -> dict:
     evidence = Evidence(
         verdict={"promote": False, "reasons": ["Because 1 < 2 & so on."]},
         simulated=returns_of(**(means or {"logging": 1, "clone": 1.2, "ppo": 3})),
         ranking={
-            "view": [{"name": "ppo", "hit@10": ESTIMATE, "ndcg@10": ESTIMATE, "mrr@10": ESTIMATE}],
+            "view": [
+                {"name": name, "hit@10": ESTIMATE, "ndcg@10": ESTIMATE, "mrr@10": ESTIMATE}
+                for name in ("ppo", "popular")
+            ],
             "purchase": [],
         },
-        lists=[{"name": "ppo", "coverage": 0.5, "gini": 0.25}],
+        overall=[{"name": "ppo", "ndcg": ESTIMATE}],
+        comparisons=[
+            {"task": "view", "first": "popular", "second": "ppo", "difference": ESTIMATE, "p": 0.03}
+        ],
+        lists=[
+            {
+                "name": "ppo",
+                "coverage": 0.5,
+                "gini": 0.25,
+                "diversity": ESTIMATE,
+                "novelty": ESTIMATE,
+                "calibration": None,
+            }
+        ],
+        segments={
+            "candidate": "ppo",
+            "reference": "popular",
+            "rows": [
+                a_slice("users", "new", -0.2, 0.001),
+                a_slice("items", "rare", -0.3, 0.5),
+                a_slice("items", "popular", 0.1, 0.001),
+            ],
+        },
+        fitness=build_fitness(
+            [
+                Check("Slates?", "yes", "Yes: many.", {"slates": 3}),
+                Check("Delay?", "unknown", "Unknown.", {}),
+            ],
+            [Check("Better?", "no", "Not shown.", {"difference": -0.5})],
+        ),
+        examples=[
+            {
+                "past": ["view: <b>lamp</b>"],
+                "session": [],
+                "next": "a bulb",
+                "slate": [
+                    {"title": "a shade", "propensity": 0.25, "reasons": ["liked in general (odds ×2)"]}
+                ],
+            }
+        ],
+        importance=weights_histogram(np.array([0.0, 0.15, 3.0, 12.0])),
+        front=build_front(
+            {"ppo": np.ones((4, 2)), "popular": np.zeros((4, 2))},
+            {"view": np.full((4, 2), [2.0, 0.5])},
+            [],
+            "ppo",
+            ("view", "purchase"),
+        ),
         off_policy=[
             {
                 "policy": "ppo",
@@ -126,7 +195,7 @@ def test_text_table_has_a_row_a_policy_and_the_bound_on_top():
 class _Page(HTMLParser):
     """Checks that tags close in order and gathers what would go to the network."""
 
-    VOID = frozenset({"meta", "line", "circle", "polyline"})
+    VOID = frozenset({"meta", "line", "circle", "polyline", "rect"})
 
     def __init__(self) -> None:
         super().__init__()
@@ -158,8 +227,51 @@ def test_page_is_whole_and_needs_no_network():
     assert page.remote == []
     assert "@import" not in html
     assert "url(" not in html
-    assert page.count["svg"] == 3 + 3 + 2  # truth with its bound, simulated, curve and calibration
-    assert html.index(report["summary"][:40]) < html.index("Do not promote")
+    # one table with a policy that was only ranked, truth with its bound, simulated, front, ranking, worst, weights,
+    # curve and calibration
+    assert page.count["svg"] == 3 + 3 + 3 + 1 + 2 + 1 + 1 + 2
+    order = [
+        report["summary"][:40],
+        "Should you use",
+        "Slates? Yes: many.",
+        "Do not promote",
+        "All policies",
+        "Worst slices",
+    ]
+    places = [html.index(text) for text in order]
+    assert places == sorted(places)
+    for text in (
+        "1 of 3 things",
+        "users: new",
+        "12.5%",
+        "view: &lt;b&gt;lamp",
+        "odds ×2",
+        "ppo for view alone *",
+        "0.0300",
+    ):
+        assert text in html, text
+
+
+def test_worst_slices_are_those_shown_to_lose():
+    assert [row["name"] for row in worst_slices(example_report())] == ["new"]
+
+
+def test_front_marks_what_nothing_beats_and_takes_the_weightiest_tasks():
+    report = example_report()
+
+    best = {point["name"]: point["best"] for point in report["front"]["points"]}
+
+    assert best == {"ppo": True, "popular": False, "ppo for view alone": True}
+    assert "return a session of purchase" in front_chart(report)
+    assert front_chart(report | {"front": None}) == ""
+
+
+def test_histogram_counts_every_weight_once():
+    content = weights_histogram(np.array([0.0, 0.0005, 0.15, 3.0, 1e5, 1e6]))
+
+    counts = dict(zip(content["edges"], content["counts"], strict=False))
+    assert sum(content["counts"]) == 6
+    assert (counts[0.0], counts[0.1], counts[2.0], counts[1000.0]) == (2, 1, 1, 2)
 
 
 def test_page_escapes_names_and_reasons():

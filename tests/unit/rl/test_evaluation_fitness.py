@@ -1,0 +1,147 @@
+"""Should reinforcement learning be used: each check on logs that have, and lack, what it looks for."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from encoders.sessions import LoggedSlates, SessionLog
+from rl.evaluation.delay import find_delay, wald_test
+from rl.evaluation.fitness import build_fitness, log_checks, policy_checks
+from rl.evaluation.report import Setting
+from rl.tasks import TaskConfig, build_tasks
+from tests.unit.rl.evaluation_logs import session_log
+
+TASKS = build_tasks({"view": TaskConfig()})
+SETTING = Setting("ppo", ("view",), np.ones(1, np.float32), 0.95)
+
+
+def shop_log(delay: float, seed: int = 0, sessions: int = 400, propensity: float = 0.5) -> SessionLog:
+    """Slates of two of eight items, drawn evenly; items 0 to 3 raise the later clicks' chance by ``delay``."""
+    rng = np.random.default_rng(seed)
+    rows, acts = [], []
+    for session in range(sessions):
+        boost, own = 0.0, []
+        for _ in range(int(rng.integers(2, 6))):
+            slate = rng.permutation(8)[:2]
+            clicks = rng.random(2) < 0.3 + boost
+            rows.append((session, slate, clicks, len(own)))
+            own += [(int(item), 0) for item in slate[clicks]]
+            boost += delay * float((slate < 4).mean() - 0.5)
+        acts.append(own)
+    slates = LoggedSlates(
+        session=np.array([row[0] for row in rows]),
+        items=np.array([row[1] for row in rows]),
+        responses=np.array([row[2] for row in rows], np.float32)[..., None],
+        values=np.zeros((len(rows), 2, 1), np.float32),
+        propensities=np.full((len(rows), 2), propensity),
+        behaviours_before=np.array([row[3] for row in rows]),
+    )
+    log = session_log(acts, [0] * sessions, slates=slates)
+    return replace(log, past=rng.normal(size=(sessions, 3)).astype(np.float32))
+
+
+EMBEDDINGS = np.array([[1.0, 0, i / 10] if i < 4 else [0, 1.0, i / 10] for i in range(8)], np.float32)
+
+
+def test_planted_delayed_effects_are_found():
+    found = find_delay(shop_log(delay=0.3), EMBEDDINGS, TASKS)
+
+    assert found is not None
+    assert found.p_value < 1e-4
+    assert found.share_explained > 0.01
+
+
+def test_without_delayed_effects_false_alarms_are_as_rare_as_claimed():
+    p_values = [find_delay(shop_log(0.0, seed, 150), EMBEDDINGS, TASKS).p_value for seed in range(120)]
+
+    assert np.mean(np.array(p_values) < 0.1) < 0.2
+    assert np.mean(np.array(p_values) < 0.5) == pytest.approx(0.5, abs=0.17)
+
+
+def test_wald_test_of_one_column_and_independent_rows_is_close_to_the_t_test():
+    from scipy import stats
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=600)
+    y = 0.1 * x + rng.normal(size=600)
+
+    test = wald_test(y, x[:, None], np.ones((600, 1)), np.arange(600))
+
+    assert test.p_value == pytest.approx(stats.linregress(x, y).pvalue, rel=0.25)
+    assert test.share_explained == pytest.approx(stats.linregress(x, y).rvalue ** 2, rel=1e-6)
+
+
+def test_rows_repeated_within_a_session_do_not_count_twice():
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=80), rng.normal(size=80)
+    once = wald_test(y, x[:, None], np.ones((80, 1)), np.arange(80))
+
+    again = wald_test(
+        np.repeat(y, 20), np.repeat(x, 20)[:, None], np.ones((1600, 1)), np.repeat(np.arange(80), 20)
+    )
+
+    assert again.p_value == pytest.approx(once.p_value, rel=1e-6)
+
+
+def answers(log, delay=None):
+    return {check.question.split()[1]: check.answer for check in log_checks(log, delay)}
+
+
+def test_log_with_all_that_is_needed_passes_every_check():
+    log = shop_log(delay=0.3)
+
+    checks = log_checks(log, find_delay(log, EMBEDDINGS, TASKS))
+
+    assert [check.answer for check in checks] == ["yes"] * 4
+    assert "400 sessions have 3 or more slates" in checks[2].reason
+    assert checks[0].figures["share_of_behaviours"] == 1
+
+
+def test_log_without_slates_has_no_propensities_and_unknown_delay():
+    log = session_log([[(i, 0) for i in range(4)], [(0, 0), (0, 0), (1, 0)]], [0, 0])
+
+    checks = log_checks(log, find_delay(log, EMBEDDINGS, TASKS))
+
+    assert [check.answer for check in checks] == ["no", "no", "yes", "unknown"]
+    assert "50% of 2 sessions have 3 or more items acted on (median 3)" in checks[2].reason
+
+
+def test_propensities_unknown_or_without_choice_do_not_count():
+    log = shop_log(0.0, sessions=60)
+    assert log.slates is not None
+    gaps = log.slates.propensities.copy()
+    gaps[: int(0.7 * len(gaps)), 1] = np.nan
+
+    unknown = log_checks(replace(log, slates=replace(log.slates, propensities=gaps)), None)[1]
+    fixed = log_checks(shop_log(0.0, sessions=60, propensity=1.0), None)[1]
+
+    assert unknown.answer == "no" and "only 30% of the slates" in unknown.reason
+    assert fixed.answer == "no" and "only 0% of those left anything to chance" in fixed.reason
+
+
+def test_short_sessions_are_said_to_be_short():
+    log = session_log([[(0, 0)]] * 9 + [[(0, 0), (1, 0), (2, 0)]], [0] * 10)
+
+    assert log_checks(log, None)[2].answer == "no"
+    assert "only 10% of 10 sessions" in log_checks(log, None)[2].reason
+
+
+def test_policies_are_compared_one_by_one_and_counted():
+    rng = np.random.default_rng(0)
+    returns = {
+        name: rng.normal(mean, 1, size=(500, 1))
+        for name, mean in {"ppo": 2.0, "clone": 1.0, "greedy": 2.0, "bandit": 3.0, "popular": 0.0}.items()
+    }
+
+    checks = policy_checks(returns, SETTING, "in the held-out simulator")
+
+    assert [check.question for check in checks] == [
+        "Is ppo better than clone?",
+        "Is ppo better than greedy?",
+        "Is ppo better than bandit?",
+    ]
+    assert [check.reason.split(":")[0] for check in checks] == ["Yes", "Not shown", "No, it is worse"]
+    fitness = build_fitness([], checks)
+    assert fitness["advice"] == "1 of 3 things that speak for it hold."
+    assert build_fitness(fitness["policies"], [])["log"] == fitness["policies"]
