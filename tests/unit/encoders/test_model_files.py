@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from encoders import model_files
-from encoders.model_files import DEFAULT_MODEL, WHEEL_SHA256, ModelError, default_pooling, resolve_model
+from encoders.model_files import (
+    DEFAULT_MODEL,
+    WHEEL_SHA256,
+    ModelError,
+    default_pooling,
+    default_prompts,
+    resolve_model,
+)
 from tests.unit.encoders.tiny_models import save_bert
 
 needs_wheel = pytest.mark.skipif(
@@ -100,7 +107,9 @@ def test_corrupted_wheel_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         last = stream.read(1)[0]
         stream.seek(-1, 2)
         stream.write(bytes([last ^ 1]))
-    monkeypatch.delitem(sys.modules, package.name, raising=False)  # another test may have imported the true one
+    monkeypatch.delitem(
+        sys.modules, package.name, raising=False
+    )  # another test may have imported the true one
     monkeypatch.syspath_prepend(package.parent)
 
     with pytest.raises(ModelError, match=r"model.safetensors with sha256 53aa51172d142c89.*Reinstall it"):
@@ -164,3 +173,23 @@ def test_default_pooling_when_not_supported_is_refused(
 
     with pytest.raises(ModelError, match=message):
         default_pooling(resolve_model(str(folder)))
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ({"prompts": {"query": "query: ", "document": "passage: "}}, ("passage: ", "query: ")),
+        ({"prompts": {"query": "Find: "}}, ("", "Find: ")),
+        ({"prompts": {"s": "text: "}, "default_prompt_name": "s"}, ("text: ", "text: ")),
+        ({"prompts": {}}, ("", "")),
+        (None, ("", "")),
+    ],
+)
+def test_default_prompts_are_the_models_own(
+    tmp_path: Path, content: object, expected: tuple[str, str]
+) -> None:
+    folder = save_bert(tmp_path / "bert")
+    if content is not None:
+        (folder / "config_sentence_transformers.json").write_text(json.dumps(content))
+
+    assert default_prompts(resolve_model(str(folder))) == expected
