@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     _start_logging(verbose)
     try:
         name, options, config = read_command(words)
-        return _execute(name, config, options.json, remote)
+        return _execute(name, config, options, remote)
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the last words are not to be cut off
         print(f"slatewise {name}: {INTERRUPTIONS.get(name, CONTINUES)}", file=sys.stderr)
@@ -74,18 +74,18 @@ def read_command(words: list[str]) -> tuple[str, argparse.Namespace, Config]:
     return name, options, load_config(options.config, _overrides(name, options))
 
 
-def _execute(name: str, config: Config, as_json: bool, remote: list[str]) -> int:
-    if name not in ("status", "submit"):
+def _execute(name: str, config: Config, options: argparse.Namespace, remote: list[str]) -> int:
+    if name not in ("status", "submit", "compare"):
         changed = " ".join(override_text(key, value) for key, value in changed_values(config).items())
         logging.getLogger(__name__).info("config: %s", changed or "all defaults")
-    with _clean_stdout(as_json):
-        result = _result(name, config, remote)
-    if as_json:
+    with _clean_stdout(options.json):
+        result = _result(name, config, options, remote)
+    if options.json:
         print(json.dumps(_finite(result), ensure_ascii=False))
     return int(result["exit_code"]) if name == "submit" else 0
 
 
-def _result(name: str, config: Config, remote: list[str]) -> dict[str, Any]:
+def _result(name: str, config: Config, options: argparse.Namespace, remote: list[str]) -> dict[str, Any]:
     if name in ENTRIES:
         from pipelines.stages import run_stage
 
@@ -94,6 +94,8 @@ def _result(name: str, config: Config, remote: list[str]) -> dict[str, Any]:
     module, _, function = COMMANDS[name].constant.partition(":")
     command = getattr(import_module(module), function)
     own: dict[str, list[Any]] = {"submit": [remote], "serve": [config.serve.policy]}
+    if name == "compare":
+        own[name] = [options.overrides, options.page]
     result: dict[str, Any] = command(config, *own.get(name, []))
     return result
 
@@ -133,6 +135,8 @@ def _start_logging(verbose: bool) -> None:
 
 def _overrides(name: str, options: argparse.Namespace) -> list[str]:
     """The dotted overrides, with a command's own argument put at its key."""
+    if name == "compare":
+        return []
     overrides: list[str] = list(options.overrides)
     if name == "status" and overrides and "=" not in overrides[0]:
         overrides[0] = override_text("paths.run", overrides[0])
@@ -162,6 +166,10 @@ def _parser(name: str, entry: Entry) -> argparse.ArgumentParser:
     parser.add_argument("-v", "--verbose", action="store_true", help="say more, and show tracebacks")
     if name == "serve":
         parser.add_argument("--policy", metavar="RUN", help="run directory or bundle folder to serve")
+    if name == "compare":
+        parser.add_argument("--page", metavar="FILE", help="also write them as a page")
+        parser.add_argument("overrides", nargs="*", metavar="RUN", help="run directories")
+        return parser
     what = "RUN" if name == "status" else "dotted.key=value"
     parser.add_argument("overrides", nargs="*", metavar=what, help="settings that win over the file's")
     return parser
@@ -169,6 +177,8 @@ def _parser(name: str, entry: Entry) -> argparse.ArgumentParser:
 
 def _keys(entry: Entry) -> str:
     rows = [row for section in entry.sections for row in describe_keys(section)]
+    if not rows:
+        return ""
     width = min(44, max(len(key) + len(default) + 1 for key, default, _ in rows))
     lines = [f"  {f'{key}={default}':{width}}  {text}" for key, default, text in rows]
     return "\n".join(["settings and their defaults:", *lines])

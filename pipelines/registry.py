@@ -121,6 +121,14 @@ COMMANDS: dict[str, Entry] = {
         sections=("cluster",),
         example="slatewise submit cluster.dashboard_url=http://head:8265 -- train paths.run=s3://bucket/run",
     ),
+    "compare": Entry(
+        constant="pipelines.compare:compare_runs",
+        summary="Put the reports of several runs side by side.",
+        reads="report.json of each run directory named.",
+        writes="Nothing; with --page FILE, one self-contained page.",
+        sections=(),
+        example="slatewise compare runs/shop runs/shop-greedier --page compare.html",
+    ),
     "status": Entry(
         constant="pipelines.status:run_status",
         summary="Say which stages of a run are done, when, how long they took and what an interruption left.",

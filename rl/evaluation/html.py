@@ -10,15 +10,13 @@ from markupsafe import Markup
 from rl.evaluation import page_tables as tables
 
 TEMPLATE = Path(__file__).parent / "report.html"
+STYLE = Path(__file__).parent / "page.css"
 
 
 def render_html(report: Mapping[str, Any]) -> str:
     """The page of a report that fits ``report.schema.json``. Every text in it is escaped."""
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    environment.filters["figure"] = tables.figure
-    environment.filters["estimate"] = tables.estimate_text
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    return template.render(
+    return render(
+        TEMPLATE,
         report=report,
         one_table=tables.one_table(report),
         returns=tables.returns_tables(report),
@@ -31,3 +29,12 @@ def render_html(report: Mapping[str, Any]) -> str:
         weights=Markup(tables.weights_chart(report)),
         facts=tables.facts(report["simulator"]),
     )
+
+
+def render(template: Path, **content: Any) -> str:
+    """A page of ours from its template, with the style that all share."""
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment.filters["figure"] = tables.figure
+    environment.filters["estimate"] = tables.estimate_text
+    style = Markup(STYLE.read_text(encoding="utf-8"))
+    return environment.from_string(template.read_text(encoding="utf-8")).render(style=style, **content)

@@ -1,6 +1,6 @@
 """The report's parts as the page shows them: rows in order, each with its plot."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -28,6 +28,18 @@ def estimate_text(estimate: Mapping[str, Any]) -> str:
     return f"{figure(estimate['mean'])} [{figure(estimate['low'])}, {figure(estimate['high'])}]"
 
 
+def spread_of(estimates: Iterable[Mapping[str, Any]]) -> list[float]:
+    """All means and bounds of a plot, so that its rows share one axis."""
+    ends = [estimate[key] for estimate in estimates for key in ("mean", "low", "high")]
+    return [end for end in ends if end is not None]
+
+
+def interval_plot(name: str, estimate: Mapping[str, Any], values: Sequence[float]) -> Markup:
+    """An estimate as a whisker on the axis of ``values``."""
+    label = f"{name}: {estimate_text(estimate)}"
+    return Markup(whisker(estimate["mean"], estimate["low"], estimate["high"], values, label))
+
+
 def returns_tables(report: Report) -> list[dict[str, Any]]:
     """The truth where there is one, and the held-out simulator's returns."""
     parts = []
@@ -52,7 +64,7 @@ def ranking_tables(report: Report) -> list[dict[str, Any]]:
         keys = [key for key in rows[0] if key != "name"] if rows else []
         main = next((key for key in keys if key.startswith("ndcg")), None)
         rows = sorted(rows, key=lambda row: -row[main]["mean"]) if main else []
-        values = _ends(row[main] for row in rows)
+        values = spread_of(row[main] for row in rows)
         tables.append(
             {
                 "task": task,
@@ -60,7 +72,7 @@ def ranking_tables(report: Report) -> list[dict[str, Any]]:
                 "rows": [
                     row
                     | {
-                        "plot": _whisker(row["name"], row[main], values),
+                        "plot": interval_plot(row["name"], row[main], values),
                         "p": tests.get((task, frozenset((row["name"], report["candidate"])))),
                         "n": row[main]["n"],
                     }
@@ -77,12 +89,12 @@ def one_table(report: Report) -> list[dict[str, Any]]:
     overall = {row["name"]: row["ndcg"] for row in report["overall"]}
     lists = {row["name"]: row for row in report["lists"]}
     names = list(dict.fromkeys([*simulated, *overall, *lists]))
-    ends = _ends(simulated.values())
+    ends = spread_of(simulated.values())
     rows = [
         {
             "name": name,
             "return": simulated.get(name),
-            "plot": _whisker(name, simulated[name], ends) if name in simulated else "",
+            "plot": interval_plot(name, simulated[name], ends) if name in simulated else "",
             "ndcg": overall.get(name),
             "lists": lists.get(name, {}),
         }
@@ -96,8 +108,8 @@ def worst_slices(report: Report) -> list[dict[str, Any]]:
     segments = report["segments"]
     rows = segments["rows"] if segments else []
     lost = [row for row in rows if row["difference"]["mean"] < 0 and row["p"] < WORST_P]
-    ends = _ends(row["difference"] for row in lost)
-    return [row | {"plot": _whisker(row["name"], row["difference"], ends)} for row in lost[:NUM_WORST]]
+    ends = spread_of(row["difference"] for row in lost)
+    return [row | {"plot": interval_plot(row["name"], row["difference"], ends)} for row in lost[:NUM_WORST]]
 
 
 def group_rows(report: Report) -> list[dict[str, Any]]:
@@ -182,17 +194,7 @@ def _returns_table(
     if bound is not None:
         name = f"upper bound ({bound['name']})"
         rows.insert(0, {"name": name, "weighted": bound, "tasks": bound["tasks"]})
-    values = _ends(row["weighted"] for row in rows)
+    values = spread_of(row["weighted"] for row in rows)
     for row in rows:
-        row["plot"] = _whisker(row["name"], row["weighted"], values)
+        row["plot"] = interval_plot(row["name"], row["weighted"], values)
     return {"title": title, "rows": rows, "tasks": list(rows[0]["tasks"]) if rows else []}
-
-
-def _ends(estimates: Any) -> list[float]:
-    ends = [estimate[key] for estimate in estimates for key in ("mean", "low", "high")]
-    return [end for end in ends if end is not None]
-
-
-def _whisker(name: str, estimate: Mapping[str, Any], values: Sequence[float]) -> Markup:
-    label = f"{name}: {estimate_text(estimate)}"
-    return Markup(whisker(estimate["mean"], estimate["low"], estimate["high"], values, label))

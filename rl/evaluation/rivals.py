@@ -6,6 +6,7 @@ from implicit.cpu.bpr import BayesianPersonalizedRanking
 from implicit.nearest_neighbours import ItemItemRecommender
 from numpy.typing import NDArray
 from scipy import sparse
+from threadpoolctl import threadpool_limits
 
 from encoders.sessions import SPLITS, SessionLog
 from encoders.state import States
@@ -97,12 +98,14 @@ def als_scorer(pasts: UserPasts, num_items: int, config: RivalsConfig, seed: int
         random_state=seed,
         num_threads=1,
     )
-    model.fit(pasts.train_matrix(num_items), show_progress=False)
+    with threadpool_limits(1, "blas"):  # many small systems: BLAS threads only get in each other's way
+        model.fit(pasts.train_matrix(num_items), show_progress=False)
     items = np.asarray(model.item_factors, dtype=np.float32)  # [N, F]
 
     def score(states: States, sessions: NDArray[np.int64]) -> NDArray[np.float32]:
         known = pasts.known_items(states, sessions, num_items)
-        users = model.recalculate_user(np.arange(len(states)), known)  # [b, F]
+        with threadpool_limits(1, "blas"):
+            users = model.recalculate_user(np.arange(len(states)), known)  # [b, F]
         return np.asarray(users @ items.T, dtype=np.float32)
 
     return score
