@@ -14,6 +14,7 @@ from pipelines.shop.world import TASKS, ShopWorld, Visitors
 
 OPENED = int(datetime(2026, 1, 5, tzinfo=UTC).timestamp())
 DAY_S, SLATE_S = 86_400, 60
+BAIT_PUSH, NOISE = 0.2, 1.0  # of the logging policy's scores
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class ShopLog:
 
 def logging_scores(catalogue: Catalogue, dice: np.random.Generator) -> NDArray[np.float64]:
     """Scores of a shop that shows what draws views, with noise enough to learn from."""
-    noise = 0.7 * dice.normal(size=len(catalogue))
-    scores: NDArray[np.float64] = 0.5 * catalogue.bait + 0.5 * catalogue.appeal + noise
+    noise = NOISE * dice.normal(size=len(catalogue))
+    scores: NDArray[np.float64] = BAIT_PUSH * catalogue.bait + 0.5 * catalogue.appeal + noise
     return scores
 
 

@@ -13,6 +13,9 @@ from pipelines.shop.catalogue import TASTE_WIDTH, Catalogue
 
 TASKS = ("view", "cart", "purchase")
 POSITION_COST = 0.15  # of a view's logit, a position
+VIEW_LEVEL, LEAVE_LEVEL = -1.7, -3.3  # logits of an average item's view, and of leaving
+TRUST_START, TRUST_SPREAD = 0.5, 0.3  # of newcomers
+TRUST_KEPT = 0.9  # of what was won or lost, from one session to the next
 
 
 def _sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -52,23 +55,23 @@ class ShopWorld:
         self.catalogue = catalogue
 
     def newcomers(self, count: int, dice: np.random.Generator) -> Visitors:
-        """Users with two favourite topics each and little trust."""
+        """Users with two favourite topics each; some trust the shop, some do not."""
         centres = self.catalogue.centres
         liked, also = dice.integers(0, len(centres), (2, count))
         noise = 0.08 * dice.normal(size=(count, TASTE_WIDTH))
         return Visitors(
             taste=0.55 * centres[liked] + 0.35 * centres[also] + noise,
-            trust=np.clip(dice.normal(0.25, 0.12, count), 0, 1),
+            trust=np.clip(dice.normal(TRUST_START, TRUST_SPREAD, count), 0, 1),
             satiation=np.zeros((count, len(centres))),
             sourness=np.zeros(count),
         )
 
     def return_later(self, visitors: Visitors, dice: np.random.Generator) -> Visitors:
-        """The same users at their next session: taste drifts, trust fades halfway, the rest is forgotten."""
+        """The same users at their next session: taste drifts, trust fades a little, the rest is forgotten."""
         drift = 0.05 * dice.normal(size=visitors.taste.shape)
         return Visitors(
             taste=visitors.taste + drift,
-            trust=0.25 + 0.5 * (visitors.trust - 0.25),
+            trust=TRUST_START + TRUST_KEPT * (visitors.trust - TRUST_START),
             satiation=np.zeros_like(visitors.satiation),
             sourness=np.zeros_like(visitors.sourness),
         )
@@ -94,7 +97,7 @@ class ShopWorld:
         sated = visitors.satiation[:, topic] if every else np.take_along_axis(visitors.satiation, topic, 1)
         trust = visitors.trust[:, None]
         tired = 1.2 * sated + 1.2 * visitors.sourness[:, None]
-        view = _sigmoid(-2.2 + 2.2 * match + 1.4 * bait + 0.4 * appeal - tired)
+        view = _sigmoid(VIEW_LEVEL + 2.2 * match + 1.4 * bait + 0.4 * appeal - tired)
         cart = view * _sigmoid(-1.6 + 1.5 * match + 1.8 * trust - 0.8 * bait)
         purchase = cart * _sigmoid(-2.2 + 3.2 * trust + 0.5 * match)
         return np.stack([view, cart, purchase], -1)
@@ -135,5 +138,5 @@ class ShopWorld:
         gain = 0.12 * (1 - bait) * _sigmoid(2 * match) - 0.2 * bait**2
         visitors.trust = np.clip(visitors.trust + (gain * seen).sum(1), 0, 1.2)
         bored = 0.6 * (count == 0)
-        leave = -2.9 + 1.1 * visitors.sourness + bored - 0.5 * mean_match - 0.5 * visitors.trust
+        leave = LEAVE_LEVEL + 1.1 * visitors.sourness + bored - 0.5 * mean_match - 0.5 * visitors.trust
         return _sigmoid(leave)
