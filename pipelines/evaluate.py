@@ -10,6 +10,7 @@ from pipelines.artifacts import Folder, RunDirectory
 from pipelines.dataset import cached_item_embeddings, load_item_embeddings, load_items, load_session_log
 from pipelines.examples import example_users
 from pipelines.logged_evidence import logged_slates, logged_target
+from pipelines.parity import parity_gap
 from pipelines.players import load_policy, one_task_returns, simulated_returns
 from pipelines.ranking import rank_policies
 from pipelines.rivals import make_scorers
@@ -19,7 +20,7 @@ from rl.evaluation.evidence import ranking_findings, simulated_findings, simulat
 from rl.evaluation.fitness import build_fitness, log_checks, policy_checks
 from rl.evaluation.front import build_front
 from rl.evaluation.gate import Finding, judge
-from rl.evaluation.gate_logged import fairness_rules, logged_findings
+from rl.evaluation.gate_logged import fairness_rules, logged_findings, parity_rule
 from rl.evaluation.histogram import weights_histogram
 from rl.evaluation.html import render_html
 from rl.evaluation.intervals import Bootstrap
@@ -34,7 +35,7 @@ from rl.evaluation.report import (
     log_counts,
     setting_of,
 )
-from rl.policy.bundle import write_bundle
+from rl.policy.bundle import load_bundle, write_bundle
 from rl.tasks import Tasks, build_tasks
 
 CANDIDATE = "ppo"
@@ -90,6 +91,7 @@ def _evaluate(context: StageContext) -> dict[str, Any]:
         *(ranking if log.slates is None else ()),
         *logged,
         *simulator_findings(simulator, settings.gate),
+        parity_rule(_parity(context, log, tasks), settings.gate),
     ]
     evidence = Evidence(
         verdict=judge(findings),
@@ -146,6 +148,17 @@ def _export_bundle(context: StageContext, log: SessionLog, verdict: dict[str, An
         probes=log.states(sessions, known, context.config.rl.history_length),
         task_weights=np.tile(tasks.weights, (len(sessions), 1)),
         seed=context.config.seed,
+    )
+
+
+def _parity(context: StageContext, log: SessionLog, tasks: Tasks) -> float:
+    """How far a bundle's answers are from the judged policy's, nats. The bundle is written again with the verdict."""
+    unjudged = {"promote": False, "reasons": ["The gate has not judged this bundle."]}
+    _export_bundle(context, log, unjudged, tasks)
+    bundle = load_bundle(context.folder.folder("bundle"))
+    items = load_items(context.run)["item_id"].to_pylist()
+    return parity_gap(
+        bundle, load_policy(context.run, CANDIDATE), log, items, log.sessions("test")[:NUM_PROBES]
     )
 
 

@@ -79,6 +79,7 @@ def context(tmp_path, monkeypatch):
             lambda rows, values: np.ones((len(rows), 2, 1)) * values.mean(axis=0),
         ),
     )
+    monkeypatch.setattr(evaluate, "_parity", lambda context, log, tasks: 1e-6)
     monkeypatch.setattr(
         evaluate, "_export_bundle", lambda *given: "version-1"
     )  # the loop's test writes a real one
