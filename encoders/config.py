@@ -61,9 +61,8 @@ class FinetuneConfig(BaseModel):
     )
     lora_rank: int = Field(16, ge=1, description="Rank of LoRA's matrices.")
     num_steps: int = Field(300, ge=1, description="Steps at most.")
-    batch_pairs: int = Field(
-        64, ge=2, description="Histories with their next item a step and worker, and item pairs."
-    )
+    batch_histories: int = Field(32, ge=2, description="Histories with their next item, a step and worker.")
+    batch_pairs: int = Field(128, ge=2, description="Pairs of items of one session, a step and worker.")
     learning_rate: float = Field(
         1e-4, gt=0, description="Highest, after a tenth of the steps; then falling to 0."
     )

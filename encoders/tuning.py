@@ -20,15 +20,15 @@ MASKED_SHARE = 0.15  # of the tokens, as BERT was trained
 
 
 def contrastive_loss(
-    query: Tensor, item: Tensor, item_ids: Tensor, log_popularity: Tensor, temperature: float
+    query: Tensor, items: Tensor, item_ids: Tensor, log_popularity: Tensor, temperature: float
 ) -> Tensor:
-    """Softmax over the batch's items, corrected for how often each is drawn, so that it stands for the whole catalogue.
+    """Softmax over the batch's items, corrected for how often each is drawn: it stands for the whole catalogue.
 
     Args:
         query: Unit vectors. float [B, D].
-        item: Unit vectors of the items that belong to them. float [B, D].
-        item_ids: Which item it is; the same one elsewhere in the batch is no negative. int64 [B].
-        log_popularity: Log share with which each item is drawn. float [B].
+        items: Unit vectors: first the item that belongs to each query, then other negatives. float [C, D], C >= B.
+        item_ids: Which item it is; a query's own item elsewhere in the batch is no negative. int64 [C].
+        log_popularity: Log share with which each item is drawn. float [C].
         temperature: What cosines are divided by.
 
     Returns:
@@ -37,11 +37,11 @@ def contrastive_loss(
     Source:
         Yi et al. 2019, Sampling-bias-corrected neural modeling for large corpus item recommendations, eq. 3.
     """
-    scores = query @ item.T / temperature - log_popularity  # [B, B]
-    same = (item_ids[:, None] == item_ids) & ~torch.eye(len(item_ids), dtype=torch.bool, device=query.device)
-    return F.cross_entropy(
-        scores.masked_fill(same, -torch.inf), torch.arange(len(query), device=query.device)
-    )
+    own = torch.arange(len(query), device=query.device)
+    scores = query @ items.T / temperature - log_popularity  # [B, C]
+    same = item_ids[own, None] == item_ids  # [B, C]
+    same[own, own] = False
+    return F.cross_entropy(scores.masked_fill(same, -torch.inf), own)
 
 
 def mask_tokens(
@@ -57,7 +57,7 @@ def mask_tokens(
 
 
 class Tuner:
-    """A model that learns. ``loss`` and ``embed`` read texts; the optimizer is the caller's."""
+    """A model that learns. Losses and the optimizer are the caller's."""
 
     def __init__(
         self, files: ModelFiles, pooling: Pooling, config: FinetuneConfig, *, seed: int, device: str = "cpu"
@@ -98,21 +98,9 @@ class Tuner:
         """What learns, by name."""
         return {name: value for name, value in self.model.named_parameters() if value.requires_grad}
 
-    def loss(
-        self,
-        queries: Sequence[str],
-        items: Sequence[str],
-        ids: NDArray[np.int64],
-        log_popularity: NDArray[np.float64],
-    ) -> Tensor:
-        """``contrastive_loss`` of texts that belong together."""
-        return contrastive_loss(
-            self._vectors(queries),
-            self._vectors(items),
-            torch.from_numpy(ids).to(self._device),
-            torch.from_numpy(log_popularity).float().to(self._device),
-            self._config.temperature,
-        )
+    def vectors(self, texts: Sequence[str]) -> Tensor:
+        """Unit vectors that gradients flow through. float32 [B, D]."""
+        return self._forward([ids or [0] for ids in self._tokenize(texts)])
 
     def language_loss(self, texts: Sequence[str], dice: np.random.Generator) -> Tensor:
         """Mean log loss of tokens that were masked, or for a decoder of each next token."""
@@ -151,10 +139,6 @@ class Tuner:
             list(texts), truncation=True, max_length=self._config.max_tokens, return_attention_mask=False
         )["input_ids"]
         return tokens
-
-    def _vectors(self, texts: Sequence[str]) -> Tensor:
-        tokens = [ids or [0] for ids in self._tokenize(texts)]
-        return self._forward(tokens)
 
     def _forward(self, tokens: Sequence[list[int]]) -> Tensor:
         ids, mask = (part.to(self._device) for part in pad(tokens, self._tokenizer.pad_token_id))

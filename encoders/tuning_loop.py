@@ -14,7 +14,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from encoders.config import FinetuneConfig
-from encoders.tuning import Tuner, retrieval_gains
+from encoders.tuning import Tuner, contrastive_loss, retrieval_gains
 from encoders.tuning_pairs import NextItems, log_popularity
 
 WARM_UP = 0.1  # of the steps
@@ -133,28 +133,37 @@ class _Batches:
 
     def __init__(self, data: TuningData, config: FinetuneConfig, seed: int) -> None:
         self._data, self._config, self._seed = data, config, seed
-        num_items, share = len(data.items), config.popularity_correction
-        self._next = share * log_popularity([data.train.item], num_items)
-        self._together = share * log_popularity([data.together.reshape(-1)], num_items)
+        self._num_pairs = config.batch_pairs if len(data.together) else 0
+        parts = ((config.batch_histories, data.train.item), (self._num_pairs, data.together[:, 1]))
+        drawn = sum(size * np.exp(log_popularity(items, len(data.items))) for size, items in parts)  # [N]
+        self._popularity = config.popularity_correction * np.log(drawn / np.sum(drawn))
 
     def loss(self, tuner: Tuner, step: int) -> Tensor:
-        data, size = self._data, self._config.batch_pairs
+        data = self._data
         dice = np.random.default_rng((self._seed, step, _rank()))
-        rows = dice.integers(len(data.train), size=size)
+        rows = dice.integers(len(data.train), size=self._config.batch_histories)
         histories = [data.train.history[row] for row in rows]
-        loss = self._contrast(tuner, histories, data.train.item[rows], self._next)
-        if len(data.together):
-            pairs = data.together[dice.integers(len(data.together), size=size)]  # [B, 2]
-            first = [data.items[item] for item in pairs[:, 0]]
-            loss = loss + self._contrast(tuner, first, pairs[:, 1], self._together)
+        pairs = data.together[dice.integers(max(1, len(data.together)), size=self._num_pairs)]  # [P, 2]
+        items = np.concatenate([data.train.item[rows], pairs[:, 1]])  # [B + P], each others' negatives
+        vectors = tuner.vectors([data.items[item] for item in items])
+        loss = self._contrast(tuner, histories, vectors, items)
+        if self._num_pairs:
+            first, order = (
+                [data.items[item] for item in pairs[:, 0]],
+                np.roll(np.arange(len(items)), -len(rows)),
+            )
+            loss = loss + self._contrast(tuner, first, vectors[torch.from_numpy(order)], items[order])
         if self._config.language_modelling > 0:
             loss = loss + self._config.language_modelling * tuner.language_loss(histories, dice)
         return loss
 
     def _contrast(
-        self, tuner: Tuner, queries: Sequence[str], items: NDArray[np.int64], popularity: NDArray[np.float64]
+        self, tuner: Tuner, queries: Sequence[str], vectors: Tensor, items: NDArray[np.int64]
     ) -> Tensor:
-        return tuner.loss(queries, [self._data.items[item] for item in items], items, popularity[items])
+        device = vectors.device
+        popularity = torch.from_numpy(self._popularity[items]).float().to(device)
+        ids = torch.from_numpy(items).to(device)
+        return contrastive_loss(tuner.vectors(queries), vectors, ids, popularity, self._config.temperature)
 
 
 class _State:

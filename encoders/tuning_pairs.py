@@ -1,6 +1,6 @@
 """What a language model is tuned on: histories with the item that came next, and items acted on together."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -23,15 +23,6 @@ class NextItems:
 
     def __len__(self) -> int:
         return len(self.history)
-
-
-@dataclass(frozen=True)
-class TuningPairs:
-    """Texts that belong together."""
-
-    next_items: dict[str, NextItems]  # by split
-    together: NDArray[np.int64]  # [P, 2], items of one training session
-    log_popularity: NDArray[np.float64]  # [N], log share of the training behaviours, smoothed by one
 
 
 def next_items(
@@ -121,7 +112,7 @@ def items_together(
     return np.stack([item[first], item[first + 1]], axis=1).astype(np.int64)
 
 
-def log_popularity(items: Sequence[NDArray[np.int64]], num_items: int) -> NDArray[np.float64]:
-    """Log share of each item among those that the batches draw, each counted once more. float64 [N]."""
-    counts = np.bincount(np.concatenate(items), minlength=num_items) + 1.0
+def log_popularity(items: NDArray[np.int64], num_items: int) -> NDArray[np.float64]:
+    """Log share of each item among these, each counted once more. float64 [N]."""
+    counts = np.bincount(items, minlength=num_items) + 1.0
     return np.asarray(np.log(counts / counts.sum()))

@@ -29,6 +29,7 @@ TITLES = [
 SETTINGS = {
     "num_steps": 40,
     "check_every": 20,
+    "batch_histories": 16,
     "batch_pairs": 16,
     "learning_rate": 0.01,
     "temperature": 0.3,

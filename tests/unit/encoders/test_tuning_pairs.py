@@ -56,7 +56,7 @@ def test_items_together_where_no_session_has_two_are_none() -> None:
 
 
 def test_log_popularity_counts_each_item_once_more() -> None:
-    shares = np.exp(log_popularity([np.array([0, 0, 2])], 3))
+    shares = np.exp(log_popularity(np.array([0, 0, 2]), 3))
 
     np.testing.assert_allclose(shares, [3 / 6, 1 / 6, 2 / 6])
 
