@@ -36,5 +36,6 @@ def render(template: Path, **content: Any) -> str:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters["figure"] = tables.figure
     environment.filters["estimate"] = tables.estimate_text
+    environment.filters["chance"] = tables.chance_text
     style = Markup(STYLE.read_text(encoding="utf-8"))
     return environment.from_string(template.read_text(encoding="utf-8")).render(style=style, **content)

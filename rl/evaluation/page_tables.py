@@ -21,6 +21,11 @@ def figure(value: float | int | None) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}"
 
 
+def chance_text(p: float) -> str:
+    """A p-value for people."""
+    return "< 0.0001" if p < 1e-4 else f"{p:.4f}" if p < 0.1 else f"{p:.2f}"
+
+
 def estimate_text(estimate: Mapping[str, Any]) -> str:
     """``mean [low, high]``."""
     if estimate["low"] is None or estimate["high"] is None:

@@ -82,10 +82,8 @@ def line_chart(series: Mapping[str, Points], x_label: str, y_label: str, diagona
         '<line class="axis" x1="52" x2="470" y1="200" y2="200"/><line class="axis" x1="52" x2="52" y1="24" y2="200"/>',
         _text(52, 14, y_label, "start"),
         _text(261, 232, x_label, "middle"),
-        _text(across(min(xs)), 216, f"{min(xs):.3g}", "middle"),
-        _text(across(max(xs)), 216, f"{max(xs):.3g}", "middle"),
-        _text(47, up(min(ys)) + 4, f"{min(ys):.3g}", "end"),
-        _text(47, up(max(ys)) + 4, f"{max(ys):.3g}", "end"),
+        *_ticks(across, xs, 216, True),
+        *_ticks(up, ys, 47, False),
     ]
     if diagonal:
         low, high = across.low, across.high
@@ -116,8 +114,8 @@ def scatter(points: Sequence[Mark], x_label: str, y_label: str) -> str:
         '<line class="axis" x1="52" x2="640" y1="308" y2="308"/><line class="axis" x1="52" x2="52" y1="24" y2="308"/>',
         _text(52, 14, y_label, "start"),
         _text(230, 340, x_label, "middle"),
-        *(_text(across(x), 324, f"{x:.3g}", "middle") for x in {min(xs), max(xs)}),
-        *(_text(47, up(y) + 4, f"{y:.3g}", "end") for y in {min(ys), max(ys)}),
+        *_ticks(across, xs, 324, True),
+        *_ticks(up, ys, 47, False),
     ]
     placed: list[tuple[float, float]] = []
     for point in sorted(points, key=lambda p: (-p.y, p.x)):
@@ -167,6 +165,16 @@ def _legend(names: Sequence[str]) -> str:
         f"{escape(name)}</span>"
         for number, name in enumerate(names)
     )
+
+
+def _ticks(scale: Scale, values: Sequence[float], place: float, horizontal: bool) -> list[str]:
+    """The least and the greatest value at the axis; the greatest alone where both would lie on one another."""
+    low, high = min(values), max(values)
+    kept = [high] if abs(scale(high) - scale(low)) < (60 if horizontal else 14) else [low, high]
+    texts = [(scale(value), f"{value:.2g}") for value in kept]
+    if horizontal:
+        return [_text(at, place, text, "middle") for at, text in texts]
+    return [_text(place, at + 4, text, "end") for at, text in texts]
 
 
 def _text(x: float, y: float, text: str, anchor: str) -> str:

@@ -129,8 +129,17 @@ def test_report_fits_its_schema_with_and_without_truth():
     report = example_report()
     with_truth = add_truth(report, returns_of(random=1, ppo=2, oracle=5), "oracle")
 
+    validator = jsonschema.Draft202012Validator(SCHEMA)
     for content in (report, with_truth, json.loads(json.dumps(with_truth, allow_nan=False))):
-        jsonschema.validate(content, SCHEMA)
+        assert [error.message for error in validator.iter_errors(content)] == []
+    assert set(report) == set(SCHEMA["properties"])
+    for spoilt in (
+        {name: part for name, part in report.items() if name != "verdict"},
+        {**report, "extra": 1},
+        {**report, "version": 2},
+        {**report, "overall": [{"name": "ppo", "ndcg": 0.5}]},
+    ):
+        assert not validator.is_valid(spoilt)
 
 
 def test_weighted_return_adds_the_tasks_by_weight():
