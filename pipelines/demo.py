@@ -96,7 +96,7 @@ def true_returns(run: RunDirectory, config: Config) -> dict[str, NDArray[np.floa
     sessions = evaluation_sessions(log, config.rl.evaluation.num_sessions)
     players = make_players(run, config, log)
     players["logging"] = LoggingPlayer(shop, config.shop.slate_length, config.seed)
-    order = ("logging", "random", "popular", "greedy", "clone", "ppo")
+    order = ("logging", "random", "popular", "greedy", "bandit", "clone", "ppo")
     out = {name: _play_live(shop, log, sessions, players[name], config) for name in order}
     out["myopic_oracle"] = _play_oracle(shop, log, sessions, config, 0.0, 0.0)
     out[UPPER_BOUND] = _play_oracle(shop, log, sessions, config, *_plan(shop, log, config))

@@ -14,6 +14,7 @@ from pipelines.artifacts import RunDirectory
 from pipelines.config import Config
 from pipelines.dataset import cached_item_embeddings, load_simulator
 from pipelines.progress import track
+from rl.evaluation.bandit_rival import bandit_scorer
 from rl.evaluation.ranking import Scorer
 from rl.evaluation.rivals import popularity
 from rl.players import GreedyPlayer, Player, PolicyPlayer, ScorerPlayer, StatelessPlayer, play
@@ -49,6 +50,10 @@ def make_players(run: RunDirectory, config: Config, log: SessionLog) -> dict[str
         "clone": PolicyPlayer(load_policy(run, "clone"), length, config.seed),
         "ppo": PolicyPlayer(load_policy(run, "ppo"), length, config.seed),
     }
+    bandit = bandit_scorer(log, cached_item_embeddings(run.uri), tasks)
+    if bandit is not None:
+        sessions = evaluation_sessions(log, config.rl.evaluation.num_sessions)
+        players["bandit"] = ScorerPlayer(bandit, sessions, length)
     logged = _logged_slates(log, length)
     if logged is not None:
         drawn = logged
