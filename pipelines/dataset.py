@@ -21,6 +21,15 @@ def load_items(run: RunDirectory) -> pa.Table:
     return run.folder("ingest").read_table("items.parquet")
 
 
+def item_groups(run: RunDirectory) -> list[str | None]:
+    """Group of each item; None where the table names none."""
+    items = load_items(run)
+    groups: list[str | None] = (
+        items["group"].to_pylist() if "group" in items.column_names else [None] * len(items)
+    )
+    return groups
+
+
 def load_item_embeddings(run: RunDirectory) -> NDArray[np.float32]:
     """Text embeddings of the items. float32 [N, D]."""
     return matrix(run.folder("embed").read_table("items.parquet", columns=["embedding"]))

@@ -7,24 +7,29 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 
 from cluster.connection import connect
 from encoders.sessions import SessionLog
 from pipelines.artifacts import Folder, RunDirectory
+from pipelines.checkpoints import Progress
 from pipelines.config import Config
-from pipelines.dataset import cached_item_embeddings, load_session_log, load_simulator
+from pipelines.dataset import cached_item_embeddings, item_groups, load_session_log, load_simulator
 from pipelines.judge import HeldOutJudge, Record
 from pipelines.progress import track
 from pipelines.stages import Stage, StageContext
 from rl.policy.clone import train_clone
+from rl.policy.lever_heads import fold, widen
 from rl.policy.network import PolicyShape, SlatePolicy
+from rl.policy.safety import complaint_after_look, complaint_after_round
+from rl.simulator.levered import LeveredSimulation
 from rl.simulator.simulation import Simulation, summary_width
 from rl.tasks import Tasks, build_tasks
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm import Algorithm
+
+    from rl.policy.algorithm import Trainer
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +44,11 @@ class TrainedPolicy:
     clone: SlatePolicy
     curve: list[Record]  # one an evaluation: iteration, training, held_out/weighted, held_out/<task>
     best_iteration: int
+    stopped: str | None  # why training ended early; None if it did not, or had not improved for long
+
+
+class TrainingError(ValueError):
+    """Training went wrong before there was any policy to keep."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +58,12 @@ class OpenSimulation:
     uri: str
     config: Config
 
-    def __call__(self, num_sessions: int, seed: int) -> Simulation:
-        """A simulation whose sessions start from the train split's users."""
+    def __call__(self, num_sessions: int, seed: int) -> Simulation | LeveredSimulation:
+        """A simulation whose sessions start from the train split's users, with the levers' tasks if there are."""
         run = RunDirectory(self.uri)
         log = load_session_log(run, self.config)
         rl = self.config.rl
-        return Simulation(
+        simulation = Simulation(
             load_simulator(run, self.config, "train"),
             torch.from_numpy(log.past[log.sessions("train")]),
             num_sessions,
@@ -62,6 +72,10 @@ class OpenSimulation:
             rl.ppo.weight_concentration,
             seed,
         )
+        if not rl.levers.in_training:
+            return simulation
+        vectors = torch.from_numpy(cached_item_embeddings(self.uri))
+        return LeveredSimulation(simulation, rl.levers, vectors, item_groups(run))
 
 
 @dataclass(frozen=True)
@@ -93,15 +107,17 @@ def train_policy(
     tasks = build_tasks(config.rl.tasks)
     clone = make_clone(run, config, log, tasks)
     judge = HeldOutJudge(run, config, log)
-    algorithm = _algorithm(run, config, clone, tasks)
+    trainer = _trainer(run, config, clone, tasks)
     try:
-        progress = _Progress(checkpoint_folder, algorithm, clone)
-        curve = _iterate(algorithm, config, judge, progress, on_iteration)
+        progress = Progress(checkpoint_folder, trainer, clone)
+        stopped = _iterate(trainer, config, judge, progress, on_iteration)
     finally:
-        algorithm.stop()
+        trainer.algorithm.stop()
+    if stopped and not progress.curve:
+        raise TrainingError(f"train: {stopped}")
     policy = copy.deepcopy(clone)
     policy.load_state_dict(progress.best)
-    return TrainedPolicy(policy.eval(), clone, curve, progress.best_iteration)
+    return TrainedPolicy(policy.eval(), clone, progress.curve, progress.best_iteration, stopped)
 
 
 def make_clone(run: RunDirectory, config: Config, log: SessionLog, tasks: Tasks) -> SlatePolicy:
@@ -122,110 +138,82 @@ def make_clone(run: RunDirectory, config: Config, log: SessionLog, tasks: Tasks)
     return clone
 
 
-def _algorithm(run: RunDirectory, config: Config, clone: SlatePolicy, tasks: Tasks) -> "Algorithm":
-    from rl.policy.algorithm import build_algorithm, set_clone
+def _trainer(run: RunDirectory, config: Config, clone: SlatePolicy, tasks: Tasks) -> "Trainer":
+    from rl.policy.algorithm import Trainer, build_algorithm, set_clone
 
-    algorithm = build_algorithm(
-        config.rl.ppo,
-        clone.shape,
-        OpenItemEmbeddings(run.uri),
-        OpenSimulation(run.uri, config),
-        summary_width=summary_width(
-            len(tasks), load_simulator(run, config, "train").members[0].shape.feature_width
-        ),
-        task_names=tasks.names,
-        seed=config.seed,
-    )
-    set_clone(algorithm, clone.state_dict())
-    return algorithm
+    levers = tuple(config.rl.levers.tasks)
+    start, shape = widen(clone.state_dict(), clone.shape, len(levers))
 
-
-class _Progress:
-    """Where training stands; written as a checkpoint folder and a JSON file that names it, the file last."""
-
-    def __init__(self, folder: Folder | None, algorithm: "Algorithm", clone: SlatePolicy) -> None:
-        self.folder = folder
-        self.algorithm = algorithm
-        self.policy = clone
-        self.best = {name: value.clone() for name, value in clone.state_dict().items()}
-        self.best_iteration, self.best_return = 0, float("-inf")
-        self.iteration = 0
-        self.curve: list[Record] = []
-        if folder is not None and folder.exists("progress.json"):
-            state = folder.read_json("progress.json")
-            self.iteration, self.curve = state["iteration"], state["curve"]
-            self.best_iteration, self.best_return = state["best_iteration"], state["best_return"]
-            self.best = load_safetensors(folder.read_bytes(f"{state['checkpoint']}-best.safetensors"))
-            algorithm.restore_from_path(folder.join(state["checkpoint"]), filesystem=folder.filesystem)
-            logger.info("train: continues from iteration %d", self.iteration)
-
-    def note(self, iteration: int, record: Record, state: dict[str, torch.Tensor]) -> None:
-        """Add an evaluation and write a checkpoint."""
-        self.iteration = iteration
-        self.curve.append(record)
-        if record["held_out/weighted"] > self.best_return:
-            self.best, self.best_iteration = state, iteration
-            self.best_return = record["held_out/weighted"]
-        if self.folder is None:
-            return
-        name = f"checkpoint-{iteration:06d}"
-        self.folder.folder(name).delete()
-        self.algorithm.save_to_path(self.folder.join(name), filesystem=self.folder.filesystem)
-        self.folder.write_bytes(f"{name}-best.safetensors", save_safetensors(self.best))
-        before = (
-            self.folder.read_json("progress.json")["checkpoint"]
-            if self.folder.exists("progress.json")
-            else None
+    def build() -> "Algorithm":
+        algorithm = build_algorithm(
+            config.rl.ppo,
+            shape,
+            OpenItemEmbeddings(run.uri),
+            OpenSimulation(run.uri, config),
+            summary_width=summary_width(
+                len(tasks), load_simulator(run, config, "train").members[0].shape.feature_width
+            ),
+            task_names=(*tasks.names, *levers),
+            seed=config.seed,
+            dqn=config.rl.dqn if config.rl.algorithm == "dqn" else None,
         )
-        self.folder.write_json(
-            "progress.json",
-            {
-                "checkpoint": name,
-                "iteration": iteration,
-                "curve": self.curve,
-                "best_iteration": self.best_iteration,
-                "best_return": self.best_return,
-            },
-        )
-        if before and before != name:
-            self.folder.folder(before).delete()
-            self.folder.filesystem.delete_file(self.folder.join(f"{before}-best.safetensors"))
+        set_clone(algorithm, start)
+        return algorithm
+
+    return Trainer(build)
 
 
 def _iterate(
-    algorithm: "Algorithm",
+    trainer: "Trainer",
     config: Config,
     judge: HeldOutJudge,
-    progress: _Progress,
+    progress: Progress,
     on_iteration: Callable[[Record], None],
-) -> list[Record]:
-    """PPO rounds with a look at the held-out simulator now and then; stops when it has not risen for long."""
+) -> str | None:
+    """PPO rounds with a look at the held-out simulator now and then; stops when it has not risen for long.
+
+    Returns:
+        What went wrong, where something did and ended training.
+    """
     from rl.policy.algorithm import actor_state
 
     ppo = config.rl.ppo
     policy = copy.deepcopy(progress.policy)
+    lever_weights = torch.tensor(list(config.rl.levers.tasks.values()))
     for iteration in track(
         range(progress.iteration + 1, ppo.num_iterations + 1),
         ppo.num_iterations - progress.iteration,
         "PPO rounds",
     ):
-        result = algorithm.train()
+        result = trainer.train()
+        learned = result.get("learners", {}).get("default_policy")
+        if learned is None:  # every sampler died; the next round has new ones
+            continue
+        stopped = complaint_after_round(learned, ppo)
+        if stopped:
+            return f"round {iteration}: {stopped}"
         if iteration % ppo.judge_every and iteration != ppo.num_iterations:
             continue
-        state = actor_state(algorithm)
+        state = fold(actor_state(trainer.algorithm), policy.shape, lever_weights)
         policy.load_state_dict(state)
-        learned = result["learners"]["default_policy"]
         record = {"iteration": float(iteration), **judge(policy)}
         record["training"] = float(result["env_runners"].get("episode_return_mean", float("nan")))
         record |= {name: float(learned[name]) for name in ("clone_kl", "entropy") if name in learned}
+        returns = result["env_runners"].get("task_return", {})
+        record |= {
+            f"training/{name}": float(returns[name]) for name in config.rl.levers.tasks if name in returns
+        }
         progress.note(iteration, record, state)
         on_iteration(record)
+        stopped = complaint_after_look(progress.curve, ppo)
+        if stopped:
+            return f"round {iteration}: {stopped}"
         if iteration - progress.best_iteration >= ppo.judge_patience:
             logger.info(
                 "train: the held-out simulator has not risen for %d rounds, stopped", ppo.judge_patience
             )
             break
-    return progress.curve
+    return None
 
 
 def _train(context: StageContext) -> dict[str, Any]:
@@ -244,6 +232,10 @@ def _train(context: StageContext) -> dict[str, Any]:
     checkpoints = context.folder.folder(RESUME)
     with connect(config.cluster):
         trained = train_policy(context.run, config, tell, checkpoints)
+    if trained.stopped:
+        logger.warning(
+            "train: stopped, the policy of round %d is kept; %s", trained.best_iteration, trained.stopped
+        )
     context.folder.write_json("shape.json", trained.policy.shape.model_dump())
     for name, policy in (("ppo", trained.policy), ("clone", trained.clone)):
         weights = {n: value.contiguous().clone() for n, value in policy.state_dict().items()}
@@ -259,6 +251,7 @@ def _train(context: StageContext) -> dict[str, Any]:
         "num_iterations": int(trained.curve[-1]["iteration"]),
         "best_iteration": trained.best_iteration,
         "held_out_return": best,
+        "stopped": trained.stopped,
     }
 
 
@@ -273,6 +266,8 @@ TRAIN = Stage(
         "rl.history_length",
         "rl.clone",
         "rl.ppo",
+        "rl.dqn",
+        "rl.levers",
     ),
     execute=_train,
     help="Clone the log's choices, then improve on them by multi-task PPO in the simulator.",

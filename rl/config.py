@@ -5,7 +5,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from rl.evaluation.config import EvaluationConfig
-from rl.policy.config import CloneConfig, PPOSettings
+from rl.levers import LeversConfig
+from rl.policy.config import CloneConfig, DQNSettings, PPOSettings
 from rl.simulator.config import SimulatorConfig
 from rl.sweep import SweepConfig
 from rl.tasks import TaskConfig
@@ -16,7 +17,9 @@ class RLConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    algorithm: Literal["ppo"] = Field("ppo", description="Learning algorithm.")
+    algorithm: Literal["ppo", "dqn"] = Field(
+        "ppo", description="Learning algorithm: a policy by PPO, or item values by DQN (SlateQ)."
+    )
     tasks: dict[str, TaskConfig] = Field(
         {
             "view": TaskConfig(weight=0.2),
@@ -32,5 +35,7 @@ class RLConfig(BaseModel):
     simulator: SimulatorConfig = SimulatorConfig()
     clone: CloneConfig = CloneConfig()
     ppo: PPOSettings = PPOSettings()
+    dqn: DQNSettings = DQNSettings()
+    levers: LeversConfig = LeversConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     sweep: SweepConfig = SweepConfig()

@@ -16,7 +16,7 @@ ALLOWED = {
     "pipelines": set(PACKAGES),
 }
 MAX_LINES = 300
-RLLIB_FILES = {"module.py", "learner.py", "connector.py", "env_runner.py", "algorithm.py"}
+RLLIB_FILES = {"module.py", "learner.py", "connector.py", "env_runner.py", "algorithm.py", "q_learner.py"}
 
 
 def sources(*packages: str) -> list[Path]:

@@ -1,6 +1,6 @@
 """RLlib's PPO, set up for slates and a tensor simulation."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -12,11 +12,12 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from torch import Tensor
 
-from rl.policy.config import PPOSettings
+from rl.policy.config import DQNSettings, PPOSettings
 from rl.policy.env_runner import MakeSimulation, SimulationRunner
 from rl.policy.learner import MultiTaskPPOLearner
 from rl.policy.module import LoadItemEmbeddings, SlateModule
 from rl.policy.network import PolicyShape
+from rl.policy.q_learner import SlateQLearner, SlateQModule
 
 _SAMPLE_TIMEOUT_S = 600.0  # a round of a large catalogue takes minutes on a slow host
 
@@ -30,6 +31,7 @@ def build_algorithm(
     summary_width: int,
     task_names: Sequence[str],
     seed: int = 0,
+    dqn: DQNSettings | None = None,
 ) -> Algorithm:
     """An RLlib algorithm whose ``train()`` is one round; Ray must be connected.
 
@@ -41,6 +43,7 @@ def build_algorithm(
         summary_width: F of the simulation's observation.
         task_names: K names under which returns are reported, as ``env_runners/task_return/NAME``.
         seed: Of sessions, slates and new weights.
+        dqn: Learn by DQN, with the rounds, samplers and learners of ``settings``; None learns by PPO.
 
     Raises:
         ValueError: The sessions cannot be shared equally among the learners.
@@ -75,16 +78,79 @@ def build_algorithm(
             rollout_fragment_length=settings.fragment_steps,
             sample_timeout_s=_SAMPLE_TIMEOUT_S,
         )
+        .fault_tolerance(restart_failed_env_runners=True, delay_between_env_runner_restarts_s=1.0)
         .learners(
             num_learners=settings.num_learners,
             num_gpus_per_learner=settings.num_gpus_per_learner,
             add_default_connectors_to_learner_pipeline=False,
         )
-        .rl_module(rl_module_spec=RLModuleSpec(module_class=SlateModule, model_config=module_config))
+        .rl_module(
+            rl_module_spec=RLModuleSpec(
+                module_class=SlateQModule if dqn else SlateModule, model_config=module_config
+            )
+        )
         .debugging(seed=seed, log_level="ERROR")
     )
     _set_training(config, settings, steps_a_round)
+    if dqn is not None:
+        config.training(
+            minibatch_size=dqn.batch_rows,
+            num_epochs=1,
+            lr=dqn.learning_rate,
+            learner_class=SlateQLearner,
+            learner_config_dict={**config.learner_config_dict, "dqn": dqn},
+        )
     return config.build_algo()
+
+
+class Trainer:
+    """Rounds of an algorithm. A learner that dies costs its round, which is run anew on new learners.
+
+    RLlib replaces samplers by itself and goes on with those that are left; to it the death of a learner is the
+    end. So where learners are processes of their own, the driver keeps what they had learned before the round.
+    """
+
+    def __init__(self, build: Callable[[], Algorithm]) -> None:
+        self._build = build
+        self.algorithm = build()
+        self._state: dict[str, Any] | None = None
+        self.num_recoveries = 0
+
+    def train(self) -> dict[str, Any]:
+        """A round's metrics.
+
+        Raises:
+            Exception: What RLlib raised although all learners live, or because the new ones died as well.
+        """
+        if self.algorithm.config.num_learners == 0:  # then the driver is the learner
+            return dict(self.algorithm.train())
+        if self._state is None:
+            self._state = self.algorithm.get_state()
+        try:
+            result = dict(self.algorithm.train())
+        except Exception:  # RLlib raises one or another, by when the learner died
+            if self._learners_live():
+                raise
+            self.recover()
+            result = dict(self.algorithm.train())
+        if self._learners_live():
+            self._state = self.algorithm.get_state()
+        return result
+
+    def _learners_live(self) -> bool:
+        answers = list(self.algorithm.learner_group.foreach_learner(lambda learner: True))
+        return len(answers) == self.algorithm.config.num_learners and all(answer.ok for answer in answers)
+
+    def recover(self) -> None:
+        """Put new samplers and learners, as they were before the round, in the place of those there are."""
+        assert self._state is not None
+        self.algorithm.stop()
+        self.algorithm = self._build()
+        self.algorithm.set_state(self._state)
+        self.algorithm.env_runner_group.sync_weights(
+            from_worker_or_learner_group=self.algorithm.learner_group, inference_only=True
+        )
+        self.num_recoveries += 1
 
 
 def set_clone(algorithm: Algorithm, actor_state: dict[str, Tensor]) -> None:
@@ -129,6 +195,7 @@ def _set_training(config: PPOConfig, settings: PPOSettings, steps_a_round: int) 
         learner_class=MultiTaskPPOLearner,
         learner_config_dict={"settings": settings, "num_steps": settings.num_iterations * steps_a_round},
     )
+    config.torch_skip_nan_gradients = True  # our learner looks once for all of them, and refuses
     config.torch_ddp_kwargs = {"broadcast_buffers": False}  # the item table and averaged moments are equal
 
 

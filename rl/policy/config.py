@@ -90,4 +90,36 @@ class PPOSettings(BaseModel):
     )
     judge_every: int = Field(10, ge=1, description="Rounds between looks at the held-out simulator.")
     judge_patience: int = Field(40, ge=1, description="Rounds without a rise there that end training.")
+    max_loss: float = Field(
+        100.0,
+        gt=0,
+        description="Loss, in units of the targets' variance, beyond which training stops; 1 is usual.",
+    )
+    min_entropy: float = Field(
+        0.005, ge=0, description="Nats a position below which training stops: nothing new would be tried."
+    )
+    exploit_drop: float = Field(
+        0.3,
+        gt=0,
+        description="Fall of the held-out return, as a share of its best, that ends training if training's rises.",
+    )
     num_judge_sessions: int = Field(400, ge=10, description="Validation sessions played at each look.")
+
+
+class DQNSettings(BaseModel):
+    """DQN against the simulator. Rounds, samplers, learners, discount and looks are those of ``rl.ppo``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    replay_rounds: int = Field(8, ge=1, description="Latest rounds that learning draws from.")
+    num_updates: int = Field(16, ge=1, description="Gradient steps a round.")
+    batch_rows: int = Field(1024, ge=1, description="Steps a gradient step.")
+    learning_rate: float = Field(1e-3, gt=0, description="Adam's step at the start; falls as PPO's does.")
+    target_rounds: int = Field(
+        2, ge=1, description="Rounds between copies of the networks that give targets."
+    )
+    temperature: float = Field(
+        0.02,
+        gt=0,
+        description="Worth of a nat of a logit, in deviations of the return: low is greedy, high explores.",
+    )

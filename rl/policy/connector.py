@@ -69,8 +69,9 @@ def build_train_batch(
         advantages.flatten(0, 1), rewards, expected.flatten(0, 1), batch["task_weights"], settings
     )
     critic = module.critic
-    critic.value_head.track(targets)
-    critic.reward_head.track(rewards.flatten(1))
+    if torch.isfinite(targets).all() and torch.isfinite(rewards).all():  # else the learner refuses the round
+        critic.value_head.track(targets)
+        critic.reward_head.track(rewards.flatten(1))
     batch["value_targets"] = critic.value_head.normalise(targets)
     batch["reward_targets"] = critic.reward_head.normalise(rewards.flatten(1))
     return batch

@@ -14,6 +14,7 @@ from rl.policy.config import PPOSettings
 from rl.policy.connector import FragmentsToBatch
 from rl.policy.moments import average
 from rl.policy.plackett_luce import slate_terms
+from rl.policy.safety import NOT_FINITE
 
 _PRICE_STEP = 1.5  # factor by which the KL price moves towards its target
 
@@ -22,14 +23,23 @@ class MultiTaskPPOLearner(PPOTorchLearner):  # type: ignore[misc]
     """``learner_config_dict`` holds ``settings`` (PPOSettings) and ``num_steps``, the run's steps in all."""
 
     def build(self) -> None:
-        """Appends the connector that makes the train batch."""
+        """Reads the settings."""
         super().build()
         self.settings: PPOSettings = self.config.learner_config_dict["settings"]
         self._actor_stopped = False
+        self._broken = False  # an update of the round was refused, and so are those after it
         self._clone_kls: list[Tensor] = []
         self._entropy = self.settings.entropy
         if self._learner_connector is not None:
-            self._learner_connector.append(FragmentsToBatch(self.settings))
+            self.connect()
+
+    def connect(self) -> None:
+        """Appends the connector that makes the train batch."""
+        self._learner_connector.append(FragmentsToBatch(self.settings))
+
+    def learning_rate(self) -> float:
+        """At the start."""
+        return self.settings.learning_rate
 
     def get_parameters(self, module: Any) -> list[torch.nn.Parameter]:
         """Those that learn: not the clone's."""
@@ -54,8 +64,8 @@ class MultiTaskPPOLearner(PPOTorchLearner):  # type: ignore[misc]
         self._entropy = settings.final_entropy + left * (settings.entropy - settings.final_entropy)
         share = settings.final_learning_rate + left * (1.0 - settings.final_learning_rate)
         for _, optimizer in self.get_optimizers_for_module(DEFAULT_MODULE_ID):
-            self._set_optimizer_lr(optimizer, lr=settings.learning_rate * share)
-        self._actor_stopped = False
+            self._set_optimizer_lr(optimizer, lr=self.learning_rate() * share)
+        self._actor_stopped = self._broken = False
         self._clone_kls = []
 
     def compute_loss_for_module(
@@ -103,11 +113,17 @@ class MultiTaskPPOLearner(PPOTorchLearner):  # type: ignore[misc]
         return loss, metrics
 
     def apply_gradients(self, gradients_dict: dict[Any, Tensor]) -> None:
-        """Takes the optimizer's step. Once a round went too far, the critic alone learns on.
+        """Takes the optimizer's step, unless a gradient is no finite number. Then the round's weights stand.
 
-        All learners agree on when, for they compare the same averaged KL. Gradients of the actor are taken
-        away, not set to 0, as Adam's momentum would move it still.
+        Once a round went too far, the critic alone learns on. All learners agree on when, for they compare the
+        same averaged KL. Gradients of the actor are taken away, not set to 0, as Adam's momentum would move it
+        still.
         """
+        norm = torch.nn.utils.get_total_norm(gradients_dict.values())
+        self._broken = self._broken or not bool(torch.isfinite(norm))
+        self.metrics.log_value((DEFAULT_MODULE_ID, NOT_FINITE), float(self._broken), window=1)
+        if self._broken:
+            return
         if self._actor_stopped:
             module = self.module[DEFAULT_MODULE_ID].unwrapped()
             actor = {self.get_param_ref(parameter) for parameter in module.actor.parameters()}

@@ -117,6 +117,10 @@ class SlatePolicy(nn.Module):
             history=torch.cat([history, torch.zeros_like(history[:1])]),
         )
 
+    def mean_keys(self) -> tuple[Tensor, Tensor]:
+        """Mean over the catalogue of the items' keys, [key_width], and biases, [K]: the text's mean is 0 there."""
+        return self.text_key.bias + self.id_key.mean(0), self.text_bias.bias + self.id_bias.mean(0)
+
     def queries(self, past: Tensor, history_items: Tensor, history_tasks: Tensor, keys: ItemKeys) -> Tensor:
         """One query a task. float32 [B, K, key_width]."""
         sums = history_sums(keys.history, history_items, history_tasks, self.shape.num_tasks)

@@ -3,13 +3,15 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import ray
 import torch
 
-from rl.policy.algorithm import actor_state, build_algorithm, set_clone
-from rl.policy.config import PPOSettings
+from rl.policy.algorithm import Trainer, actor_state, build_algorithm, set_clone
+from rl.policy.config import DQNSettings, PPOSettings
 from rl.policy.network import PolicyShape, SlatePolicy
+from rl.policy.safety import complaint_after_round
 from tests.integration.shop_of_eight import (
     HISTORY_LENGTH,
     NUM_ITEMS,
@@ -58,15 +60,16 @@ def ray_instance():
 def build():
     built = []
 
-    def build_tiny(seed=3, **changes):
+    def build_tiny(seed=3, world=ShopOfEight, dqn=None, **changes):
         algorithm = build_algorithm(
             PPOSettings(**(TINY | changes)),
             SHAPE,
             load_item_embeddings,
-            ShopOfEight,
+            world,
             summary_width=SUMMARY_WIDTH,
             task_names=("view", "purchase"),
             seed=seed,
+            dqn=dqn,
         )
         built.append(algorithm)
         return algorithm
@@ -111,6 +114,41 @@ def test_return_rises_in_the_driver(build, credit):
     task_returns = results[-1]["env_runners"]["task_return"]
     assert task_returns["purchase"] == pytest.approx(2 * task_returns["view"], rel=1e-4)
     assert results[-1]["env_runners"]["episode_len_mean"] == pytest.approx(4.0)
+
+
+def test_dqn_learns_on_the_same_module_parts(build, tmp_path):
+    dqn = DQNSettings(batch_rows=256, num_updates=16, replay_rounds=4, learning_rate=3e-3)
+    algorithm = build(dqn=dqn)
+
+    results = [algorithm.train() for _ in range(15)]
+
+    assert sampled_return(results[0]) < 1.5
+    assert sampled_return(results[-1]) > 3.0
+    learned = results[-1]["learners"]["default_policy"]
+    assert complaint_after_round(learned, PPOSettings(**TINY)) is None
+    steps = results[-1]["env_runners"]["num_env_steps_sampled_lifetime"]
+    assert steps == 15 * 64 * 8
+    other = build(seed=99, dqn=dqn)
+    other.restore_from_path(algorithm.save_to_path(str(tmp_path / "checkpoint")))
+    assert torch.equal(best_actions(other), best_actions(algorithm))
+    assert other.train()["training_iteration"] == 16
+
+
+def test_dqn_on_remote_learners(build):
+    algorithm = build(num_env_runners=1, num_learners=2, dqn=DQNSettings(batch_rows=64, num_updates=4))
+
+    for _ in range(2):
+        algorithm.train()
+
+    states = [
+        result.get()
+        for result in algorithm.learner_group.foreach_learner(
+            lambda learner: learner.module["default_policy"].unwrapped().actor.state_dict()
+        )
+    ]
+    assert len(states) == 2
+    for name, value in states[0].items():
+        assert torch.equal(value, states[1][name]), name
 
 
 def test_remote_samplers_follow_the_remote_learner(build):
@@ -208,6 +246,74 @@ def test_restarted_sampler_does_not_replay_its_sessions(build):
     assert len(before) == len(after) == 2
     assert after[1] == before[1]
     assert after[0] not in before
+
+
+def test_dead_learner_costs_only_its_round(build):
+    settings = {"num_learners": 1, "num_env_runners": 1, "num_iterations": 8}
+    trainer = Trainer(lambda: build(**settings))
+    for _ in range(3):
+        before = trainer.train()
+    learned = actor_state(trainer.algorithm)
+
+    trainer.algorithm.learner_group.foreach_learner(lambda learner: os._exit(1))
+    trainer.algorithm.env_runner_group.foreach_env_runner(lambda runner: None)
+    after = trainer.train()
+
+    assert trainer.num_recoveries == 1
+    assert after["training_iteration"] == before["training_iteration"] + 1
+    steps = [r["env_runners"]["num_env_steps_sampled_lifetime"] for r in (before, after)]
+    assert steps[1] - steps[0] == 64 * 8
+    moved = actor_state(trainer.algorithm)
+    step = max(float((moved[name] - learned[name]).abs().max()) for name in moved)
+    assert 0 < step <= 3 * 2 * 2e-3 * 1.5  # one round of Adam from where the learner was, not from the start
+
+
+def test_resumed_training_goes_on_along_the_same_curve(build, tmp_path):
+    def train(algorithm, rounds):
+        return [sampled_return(algorithm.train()) for _ in range(rounds)]
+
+    whole, first = build(seed=1), build(seed=2)
+    curve = train(whole, 12)
+    half = train(first, 4)
+    path = first.save_to_path(str(tmp_path / "checkpoint"))
+    second = build(seed=2)
+    second.restore_from_path(path)
+    resumed = half + train(second, 8)
+
+    print(curve, resumed)
+    between, last = slice(4, 8), slice(8, 12)
+    assert np.mean(curve[last]) - np.mean(curve[:4]) > 1.5
+    assert np.mean(resumed[between]) == pytest.approx(np.mean(curve[between]), abs=0.5)
+    assert np.mean(resumed[last]) == pytest.approx(np.mean(curve[last]), abs=0.5)
+
+
+class BrokenShop(ShopOfEight):
+    """Pays what is no number from its 20th slate on."""
+
+    shown = 0
+
+    def step(self, slates):
+        result = super().step(slates)
+        self.shown += 1
+        if self.shown > 20:
+            result.rewards[0, 0, 0] = float("nan")
+        return result
+
+
+def test_rewards_that_are_no_numbers_leave_the_weights_alone(build):
+    algorithm = build(world=BrokenShop)
+    for _ in range(2):
+        result = algorithm.train()  # 16 slates
+    assert complaint_after_round(result["learners"]["default_policy"], PPOSettings(**TINY)) is None
+    module = algorithm.learner_group._learner.module["default_policy"]
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+
+    result = algorithm.train()
+
+    complaint = complaint_after_round(result["learners"]["default_policy"], PPOSettings(**TINY))
+    assert "not a finite number" in complaint
+    for name, value in module.state_dict().items():
+        assert torch.equal(value, before[name]), name
 
 
 def test_sessions_that_learners_cannot_share(build):

@@ -1,0 +1,71 @@
+"""Where training stands, kept so that a restart goes on from there."""
+
+import logging
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
+
+from pipelines.artifacts import Folder
+from pipelines.judge import Record
+from rl.policy.network import SlatePolicy
+
+if TYPE_CHECKING:
+    from rl.policy.algorithm import Trainer
+
+logger = logging.getLogger(__name__)
+
+
+class Progress:
+    """Where training stands; written as a checkpoint folder and a JSON file that names it, the file last."""
+
+    def __init__(self, folder: Folder | None, trainer: "Trainer", clone: SlatePolicy) -> None:
+        self.folder = folder
+        self.trainer = trainer
+        self.policy = clone
+        self.best = {name: value.clone() for name, value in clone.state_dict().items()}
+        self.best_iteration, self.best_return = 0, float("-inf")
+        self.iteration = 0
+        self.curve: list[Record] = []
+        if folder is not None and folder.exists("progress.json"):
+            state = folder.read_json("progress.json")
+            self.iteration, self.curve = state["iteration"], state["curve"]
+            self.best_iteration, self.best_return = state["best_iteration"], state["best_return"]
+            self.best = load_safetensors(folder.read_bytes(f"{state['checkpoint']}-best.safetensors"))
+            trainer.algorithm.restore_from_path(
+                folder.join(state["checkpoint"]), filesystem=folder.filesystem
+            )
+            logger.info("train: continues from iteration %d", self.iteration)
+
+    def note(self, iteration: int, record: Record, state: dict[str, torch.Tensor]) -> None:
+        """Add an evaluation and write a checkpoint."""
+        self.iteration = iteration
+        self.curve.append(record)
+        if record["held_out/weighted"] > self.best_return:
+            self.best, self.best_iteration = state, iteration
+            self.best_return = record["held_out/weighted"]
+        if self.folder is None:
+            return
+        name = f"checkpoint-{iteration:06d}"
+        self.folder.folder(name).delete()
+        self.trainer.algorithm.save_to_path(self.folder.join(name), filesystem=self.folder.filesystem)
+        self.folder.write_bytes(f"{name}-best.safetensors", save_safetensors(self.best))
+        before = (
+            self.folder.read_json("progress.json")["checkpoint"]
+            if self.folder.exists("progress.json")
+            else None
+        )
+        self.folder.write_json(
+            "progress.json",
+            {
+                "checkpoint": name,
+                "iteration": iteration,
+                "curve": self.curve,
+                "best_iteration": self.best_iteration,
+                "best_return": self.best_return,
+            },
+        )
+        if before and before != name:
+            self.folder.folder(before).delete()
+            self.folder.filesystem.delete_file(self.folder.join(f"{before}-best.safetensors"))

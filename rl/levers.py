@@ -1,0 +1,50 @@
+"""Levers: what a slate shall be beside good. Settings of diversity and of exposure limits an item group."""
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+DIVERSITY, EXPOSURE = "diversity", "exposure"
+
+
+class LeversConfig(BaseModel):
+    """Diversity and fairness, in training and at ranking time. All are off by default, for each has its price."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    diversity: float = Field(
+        0.0,
+        ge=0,
+        description="In training: worth of a slate all of whose items differ fully, in units of weighted reward.",
+    )
+    exposure_limits: dict[str, float] = Field(
+        {}, description="Largest share of shown items by item group, in training and at ranking time."
+    )
+    exposure_step: float = Field(
+        0.05,
+        gt=0,
+        description="Rise of a group's price a slate for a share above its limit by 1, in weighted reward.",
+    )
+    ranking_loss: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="At ranking time: share of the best slate's worth that may be given for diversity.",
+    )
+
+    @field_validator("exposure_limits")
+    @classmethod
+    def _shares(cls, limits: dict[str, float]) -> dict[str, float]:
+        for group, limit in limits.items():
+            if not 0 < limit <= 1:
+                raise ValueError(f"{group}: expected a share above 0 and at most 1, got {limit}")
+        return limits
+
+    @property
+    def in_training(self) -> bool:
+        """Whether training has tasks of levers."""
+        return self.diversity > 0 or bool(self.exposure_limits)
+
+    @property
+    def tasks(self) -> dict[str, float]:
+        """Weight of each lever's task in training, beside the tasks' own, which sum to 1."""
+        weights = {DIVERSITY: self.diversity} if self.diversity > 0 else {}
+        return weights | ({EXPOSURE: 1.0} if self.exposure_limits else {})  # its prices are in reward already
