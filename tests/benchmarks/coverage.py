@@ -3,7 +3,7 @@
     python -m tests.benchmarks.coverage [--quick] [--repetitions 300] [--candidates 200] [--write FOLDER]
 
 Coverage: new logs of three sizes, each session a new user's, six candidates on each; an interval is right if it holds
-the true gain, known from 600,000 live sessions of each policy. Gate: each candidate meets a log of its own.
+the true gain (``shop_truth``). Gate: each candidate meets a log of its own.
 """
 
 import argparse
@@ -24,7 +24,8 @@ from rl.evaluation.off_policy.weights import build_steps
 from tests.benchmarks.coverage_page import coverage_lines, gate_lines, write_page
 from tests.benchmarks.gate_trials import GateResult, run_gate
 from tests.benchmarks.shop_candidates import coverage_candidates, open_shop
-from tests.benchmarks.shop_policies import Policy, ShopSlates, play, slate_log_chance, true_returns
+from tests.benchmarks.shop_policies import Policy, ShopSlates, play, slate_log_chance
+from tests.benchmarks.shop_truth import Truth
 
 Floats = NDArray[np.float64]
 ESTIMATORS = ("controlled", "controlled, plain t", "per decision, plain t", "SNIPS a slate, plain t")
@@ -42,15 +43,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--write", type=Path, help="folder for coverage.md and coverage.svg")
     options = parser.parse_args(arguments)
     repetitions, candidates = (6, 8) if options.quick else (options.repetitions, options.candidates)
-    live = 20_000 if options.quick else 600_000
+    live, pool = (20_000, 20_000) if options.quick else (300_000, 600_000)
     sizes = SIZES[:2] if options.quick else SIZES
     started = time.monotonic()
     world, logging = open_shop(options.seed)
-    cells = run_coverage(world, logging, sizes, repetitions, live, options.seed)
+    cells = run_coverage(world, logging, sizes, repetitions, live, pool, options.seed)
     lines = coverage_lines(cells, sizes, ESTIMATORS)
     print("\n".join(lines), flush=True)
-    slates, gate_live = (10_000, 5_000) if options.quick else (100_000, 40_000)
-    results = run_gate(world, logging, candidates, slates, gate_live, options.seed)
+    slates, live, pool = (10_000, 5_000, 10_000) if options.quick else (100_000, 20_000, 50_000)
+    results = run_gate(world, logging, candidates, slates, live, pool, options.seed)
     lines += ["", *gate_lines(results, slates)]
     print("\n".join(lines[-len(gate_lines(results, slates)) :]))
     if options.write:
@@ -80,23 +81,22 @@ Cells = dict[tuple[str, str, int], Cell]  # by estimator, candidate and size
 
 
 def run_coverage(
-    world: ShopWorld, logging: Policy, sizes: Sequence[int], repetitions: int, live: int, seed: int
+    world: ShopWorld, logging: Policy, sizes: Sequence[int], repetitions: int, live: int, pool: int, seed: int
 ) -> Cells:
     """Estimates of six candidates' gains on ``repetitions`` new logs of each size."""
     policies = coverage_candidates(world, logging)
-    base = true_returns(world, logging, logging, live, 10_000_000 + seed)
+    truth = Truth(world, logging, live, pool, 10_000_000 + seed)
+    base, gains = float(truth.base.mean[0]), [float(gain[0]) for gain, _ in truth.gains(policies)]
     base_length = _slates_a_session(world, logging, logging, seed)
-    truths = [true_returns(world, policy, logging, live, 10_000_000 + seed) for policy in policies]
     lengths = [_slates_a_session(world, policy, logging, seed) for policy in policies]
     cells: Cells = {}
     for size in sizes:
         for repetition in range(repetitions):
             log = play(world, logging, logging, round(size / base_length), (seed, size, repetition))
             own = slate_log_chance(world, logging, logging, log)
-            for policy, truth, length in zip(policies, truths, lengths, strict=True):
+            for policy, gain, length in zip(policies, gains, lengths, strict=True):
                 weights = np.exp(slate_log_chance(world, policy, logging, log) - own)
-                gain = float(truth[0] - base[0])
-                a_slate = float(truth[0] / length - base[0] / base_length)
+                a_slate = (base + gain) / length - base / base_length
                 _add_estimates(cells, policy.name, size, weights, log, gain, a_slate)
     return cells
 

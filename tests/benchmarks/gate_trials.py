@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from itertools import count
+from itertools import islice
 
 import numpy as np
 
@@ -12,7 +12,8 @@ from rl.evaluation.gate import judge
 from rl.evaluation.gate_logged import logged_findings
 from rl.evaluation.logged import judge_logged
 from tests.benchmarks.shop_candidates import gate_candidates
-from tests.benchmarks.shop_policies import Policy, play, slate_log_chance, true_returns
+from tests.benchmarks.shop_policies import Policy, play, slate_log_chance
+from tests.benchmarks.shop_truth import Truth
 
 WORSE = 0.25  # of the candidates
 
@@ -40,22 +41,24 @@ class GateResult:
 
 
 def run_gate(
-    world: ShopWorld, logging: Policy, num_candidates: int, num_slates: int, live: int, seed: int
+    world: ShopWorld, logging: Policy, num_candidates: int, num_slates: int, live: int, pool: int, seed: int
 ) -> list[GateResult]:
     """The gate's word on candidates of which a quarter are truly worse than the logging policy.
 
     Candidates come as they are drawn; one is passed over where its part, worse or not, is full.
     """
-    gate, results, base = GateConfig(), [], true_returns(world, logging, logging, live, seed)
+    gate, results, truth = GateConfig(), [], Truth(world, logging, live, pool, seed)
     slates_a_session = len(play(world, logging, logging, 20_000, seed).session) / 20_000
     room = {True: round(WORSE * num_candidates), False: num_candidates - round(WORSE * num_candidates)}
-    for number, policy in zip(count(), gate_candidates(world, logging, seed)):
+    drawn = list(islice(gate_candidates(world, logging, seed), 2 * num_candidates))
+    gains = (gain for start in range(0, len(drawn), 50) for gain, _ in truth.gains(drawn[start : start + 50]))
+    for number, (policy, gained) in enumerate(zip(drawn, gains, strict=True)):
         if not any(room.values()):
             break
-        truth = true_returns(world, policy, logging, live, seed) / base - 1
-        if not room[bool(truth[0] <= 0)]:
+        gain = gained / np.abs(truth.base.mean)
+        if not room[bool(gain[0] <= 0)]:
             continue
-        room[bool(truth[0] <= 0)] -= 1
+        room[bool(gain[0] <= 0)] -= 1
         log = play(world, logging, logging, round(num_slates / slates_a_session), 30_000_000 + seed + number)
         ratio = slate_log_chance(world, policy, logging, log) - slate_log_chance(world, logging, logging, log)
         judged = judge_logged(np.exp(ratio), log.rewards, log.session, 0.0)
@@ -63,8 +66,8 @@ def run_gate(
         results.append(
             GateResult(
                 policy.name,
-                float(truth[0]),
-                float(truth[1:].min()),
+                float(gain[0]),
+                float(gain[1:].min()),
                 judged.diagnostics.share,
                 verdict["promote"],
                 verdict["reasons"][0],

@@ -26,11 +26,11 @@ def coverage_candidates(world: ShopWorld, logging: Policy) -> list[Policy]:
     shelf, base, dice = world.catalogue, logging.scores, np.random.default_rng(1)
     chance = dice.normal(size=len(shelf))
     return [
-        Policy("a little less bait", base - 0.1 * _unit(shelf.bait)),
-        Policy("less bait", base - 0.17 * _unit(shelf.bait)),
-        Policy("more bait", base + 0.12 * _unit(shelf.bait)),
+        Policy("a little less bait", base - 0.05 * _unit(shelf.bait)),
+        Policy("less bait", base - 0.12 * _unit(shelf.bait)),
+        Policy("more bait", base + 0.15 * _unit(shelf.bait)),
         Policy("flatter", base - 0.14 * _unit(base)),
-        Policy("chance", base + 0.12 * _unit(chance)),
+        Policy("chance", base + 0.11 * _unit(chance)),
         Policy("follows interest, half kept", base - 0.15 * _unit(shelf.bait), interest=0.2, kept=0.5),
     ]
 

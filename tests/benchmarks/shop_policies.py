@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.shop.world import TASKS, ShopWorld, Visitors
+from pipelines.shop.world import ShopWorld, Visitors
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -61,7 +61,7 @@ def play(
     logging: Policy,
     num_sessions: int,
     seed: int | tuple[int, ...],
-    visitors_seed: int | None = None,
+    visitors_seed: int | tuple[int, ...] | None = None,
     watch: bool = True,
 ) -> ShopSlates:
     """Sessions of as many newcomers under a policy.
@@ -103,20 +103,6 @@ def play(
     return ShopSlates(session[order], items[order], rewards[order], seen[order], num_sessions)
 
 
-def true_returns(
-    world: ShopWorld, policy: Policy, logging: Policy, num_sessions: int, seed: int, batch: int = 50_000
-) -> Floats:
-    """Mean return of a session when the policy is live. The same visitors come for every policy. float64 [1 + K]."""
-    total, rest = np.zeros(1 + len(TASKS)), num_sessions
-    while rest > 0:
-        size = min(batch, rest)
-        watch = policy.interest != 0
-        log = play(world, policy, logging, size, seed + rest, visitors_seed=rest, watch=watch)
-        total += log.returns.sum(axis=0)
-        rest -= size
-    return total / num_sessions
-
-
 def _put_back(people: Visitors, rows: Ints, now: Visitors) -> None:
     for field in fields(Visitors):
         getattr(people, field.name)[rows] = getattr(now, field.name)
@@ -129,9 +115,11 @@ def _topic_interest(policy: Policy, viewed: Floats) -> Floats:
 
 def _plackett_luce_log_chance(world: ShopWorld, policy: Policy, items: Ints, viewed: Floats) -> Floats:
     topic, weight = world.catalogue.topic, np.exp(policy.scores - policy.scores.max())
-    factor = _topic_interest(policy, viewed)  # [R, T]
-    total = factor @ np.bincount(topic, weight, viewed.shape[1])  # [R]
-    shown = weight[items] * np.take_along_axis(factor, topic[items], axis=1)  # [R, L]
+    total, shown = np.full(len(items), weight.sum()), weight[items]  # [R], [R, L]
+    if policy.interest:
+        factor = _topic_interest(policy, viewed)  # [R, T]
+        total = factor @ np.bincount(topic, weight, viewed.shape[1])
+        shown = shown * np.take_along_axis(factor, topic[items], axis=1)
     above = shown.cumsum(axis=1) - shown
     return np.asarray(np.log(shown / (total[:, None] - above)).sum(axis=1))
 
