@@ -50,7 +50,7 @@ def look(page: Path, width: int, height: int, scheme: str, expressions: dict[str
         page: HTML file.
         width: Of the window, CSS pixels.
         height: Likewise.
-        scheme: ``light`` or ``dark``.
+        scheme: ``light``, ``dark``, or ``print`` for paper.
         expressions: JavaScript to evaluate, by name.
     """
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
@@ -79,8 +79,11 @@ async def _look(
                 await tab.ask(f"{domain}.enable")
             size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
             await tab.ask("Emulation.setDeviceMetricsOverride", **size)
-            media = [{"name": "prefers-color-scheme", "value": scheme}]
-            await tab.ask("Emulation.setEmulatedMedia", features=media)
+            paper = scheme == "print"
+            features = [] if paper else [{"name": "prefers-color-scheme", "value": scheme}]
+            await tab.ask(
+                "Emulation.setEmulatedMedia", media="print" if paper else "screen", features=features
+            )
             await tab.ask("Page.navigate", url=page.as_uri())
             await tab.await_event("Page.loadEventFired")
             values = {name: await tab.value(text) for name, text in expressions.items()}

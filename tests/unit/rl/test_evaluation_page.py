@@ -90,6 +90,17 @@ def test_comparison_reads_too(pages, width):
     assert seen.values["first"] == "2 runs side by side"
 
 
+def test_nothing_is_cut_off_on_paper(pages):
+    folder, report = pages
+
+    seen = look(folder / "report.html", 718, 1000, "print", EXPRESSIONS)  # A4 less its margins
+
+    assert seen.values["width"] == 718  # tables cannot be scrolled on paper
+    assert (seen.values["cut"], seen.values["faint"]) == ([], [])
+    assert seen.values["drawn"] == render_html(report).count("<svg")
+    assert seen.values["ground"] == "rgb(255, 255, 255)"
+
+
 def brightness(colour: str) -> bool:
     """Whether a CSS rgb() is nearer to white than to black."""
     return sum(int(part) for part in colour.strip("rgb()").split(",")) > 3 * 127
