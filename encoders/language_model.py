@@ -122,7 +122,8 @@ class LanguageModel:
     def _load(self, dtype: torch.dtype, device: torch.device) -> _Backend:
         if is_clip(self.files):
             return ClipTexts(self.files, dtype, self.max_tokens, device)
-        if device.type == "cpu" and is_packable(self.files):
+        multiplies = dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        if device.type == "cpu" and multiplies and is_packable(self.files):
             return PackedModel(self.files, self.pooling, dtype, self.max_tokens)
         return PaddedModel(self.files, self.pooling, dtype, self.max_tokens, device)
 

@@ -64,6 +64,7 @@ def is_packable(files: ModelFiles) -> bool:
     config = read_config(files)
     return bool(
         (files.directory / TOKENIZER).is_file()
+        and torch.backends.cpu.get_cpu_capability().startswith("AVX")  # where oneDNN's layouts were tried
         and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and config.get("model_type") == "bert"
         and config.get("hidden_act", "gelu") in _ACTIVATIONS

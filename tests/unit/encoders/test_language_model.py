@@ -10,9 +10,10 @@ import torch
 
 from encoders import language_model
 from encoders.config import Pooling
-from encoders.hugging_face import pool
+from encoders.hugging_face import PaddedModel, pool
 from encoders.language_model import LanguageModel, choose_pooling, choose_precision, length_batches
 from encoders.model_files import DEFAULT_MODEL, ModelError, resolve_model
+from encoders.packed_bert import PackedModel
 from tests.unit.encoders.tiny_models import save_bert, save_gpt2, save_llama, save_qwen
 
 TEXTS = ["a", "purchased : red shoe ; blue lamp", "green phone", "a b c d e a b c d e", "viewed : lamp"]
@@ -122,6 +123,15 @@ def test_encode_does_not_depend_on_the_batch_size(bert: Path) -> None:
     small, large = _model(bert, batch_tokens=8), _model(bert, batch_tokens=4096)
 
     np.testing.assert_allclose(small.encode(TEXTS).vectors, large.encode(TEXTS).vectors, atol=1e-6)
+
+
+def test_bert_on_another_processor_is_padded(bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = _model(bert)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "SVE256")
+    padded = _model(bert)
+
+    assert isinstance(packed._backend, PackedModel) and isinstance(padded._backend, PaddedModel)
+    np.testing.assert_allclose(packed.encode(TEXTS).vectors, padded.encode(TEXTS).vectors, atol=1e-6)
 
 
 def test_long_texts_are_cut_at_the_end_and_counted(bert: Path) -> None:
