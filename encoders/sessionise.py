@@ -1,44 +1,115 @@
 """Sessions of a log, and their split into train, validation and test by time."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from encoders.coded import encode
+
 SPLITS = ("train", "validation", "test")
 
 
-def sessionise(behaviours: pl.DataFrame, gap_s: int) -> pl.DataFrame:
-    """Behaviours with ``session_id`` and ``session_start``, sorted by user, session start and time.
+@dataclass(frozen=True)
+class Sessions:
+    """Sessions of some users, by user, start and id."""
+
+    row: NDArray[np.int32]  # [n], the session of each row
+    ids: pl.Series  # [S]
+    user: NDArray[np.int32]  # [S]
+    start_us: NDArray[np.int64]  # [S], time of the first row, microseconds since 1970
+
+
+def sessionise(
+    user: NDArray[np.int32],
+    time_us: NDArray[np.int64],
+    given: pl.Series | None,
+    names: pl.Series,
+    gap_s: int,
+    known: pl.Series | None = None,
+) -> Sessions:
+    """Sessions of behaviours.
 
     A session the log names is ``user:session``, so that two users who share a name have two sessions. Where
-    it names none, a pause longer than ``gap_s`` starts one, named ``user@start``.
+    it names none, a pause longer than ``gap_s`` starts one, named ``user@start``. A row without a name that no pause
+    parts from rows of a known session belongs to it: to the one before it, or else to the next.
 
     Args:
-        behaviours: Columns user_id, given_session (nullable), timestamp (us, UTC); sorted by user and time.
+        user: Sorted. int32 [n].
+        time_us: Microseconds since 1970, sorted for each user. int64 [n].
+        given: Session that the log names, null where none. None where there are none at all. [n]
+        names: Name of each user. [U]
         gap_s: Longest pause within a session, seconds.
-
-    Returns:
-        The same rows with the two columns added; rows of equal time keep their order.
+        known: Id of the session that a row is already of, null for new rows. [n]
     """
-    user = (
-        pl.col("user_id").str.replace_all("%", "%25").str.replace_all(":", "%3A").str.replace_all("@", "%40")
-    )
-    given = behaviours.filter(pl.col("given_session").is_not_null())
-    given = given.with_columns(
-        pl.concat_str(user, pl.lit(":"), "given_session").alias("session_id"),
-        pl.col("timestamp").min().over("user_id", "given_session").alias("session_start"),
-    )
-    time = pl.col("timestamp")
-    pause = (time - time.shift(1)) > pl.duration(seconds=gap_s)
-    starts = (pl.col("user_id") != pl.col("user_id").shift(1)) | pause
-    by_gap = behaviours.filter(pl.col("given_session").is_null())
-    by_gap = by_gap.with_columns(
-        pl.when(starts.fill_null(True)).then(time).forward_fill().alias("session_start")
-    )
-    stamp = pl.col("session_start").dt.strftime("%Y%m%dT%H%M%S")
-    by_gap = by_gap.with_columns(pl.concat_str(user, pl.lit("@"), stamp).alias("session_id"))
-    both = pl.concat([given, by_gap.select(given.columns)])
-    return both.sort("user_id", "session_start", "session_id", "timestamp", maintain_order=True)
+    keys = _gap_keys(user, time_us, given, gap_s)
+    if given is None and known is None:  # the pauses alone decide, and the rows are in their order
+        first = np.flatnonzero(np.diff(keys, prepend=-1))
+        own = _stamped(pl.Series(user[first]), pl.Series(time_us[first]), names)
+        return Sessions(keys.astype(np.int32), own, user[first], time_us[first])
+    ids = _ids_by_row(keys, user, time_us, given, names)
+    coded = encode(ids if known is None else _join_known(ids, keys, known))
+    keys, own = coded.codes.astype(np.int64), coded.values
+    first = np.unique(keys, return_index=True)[1]
+    found = pl.DataFrame({"user": user[first], "start": time_us[first], "id": own})
+    order = found.select(pl.arg_sort_by("user", "start", "id")).to_series().to_numpy()
+    rank = np.empty(len(order), dtype=np.int32)
+    rank[order] = np.arange(len(order), dtype=np.int32)
+    return Sessions(rank[keys], own.gather(order), user[first][order], time_us[first][order])
+
+
+def _gap_keys(
+    user: NDArray[np.int32], time_us: NDArray[np.int64], given: pl.Series | None, gap_s: int
+) -> NDArray[np.int64]:
+    """Number of the group without a pause that each row is of; rows that have a name have -1. [n]"""
+    free = np.arange(len(user)) if given is None else np.flatnonzero(given.is_null().to_numpy())
+    pause = np.diff(time_us[free], prepend=0) > gap_s * 1_000_000
+    starts = pause | (np.diff(user[free], prepend=-1) != 0)
+    keys = np.full(len(user), -1, dtype=np.int64)
+    keys[free] = np.cumsum(starts) - 1
+    return keys
+
+
+def _stamped(user: pl.Series, start_us: pl.Series, names: pl.Series) -> pl.Series:
+    stamp = start_us.cast(pl.Datetime("us")).dt.strftime("%Y%m%dT%H%M%S")
+    frame = pl.DataFrame({"user": _escaped(names).gather(user), "stamp": stamp})
+    return frame.select(pl.concat_str("user", pl.lit("@"), "stamp").alias("id"))["id"]
+
+
+def _escaped(names: pl.Series) -> pl.Series:
+    plain = names.str.replace_all("%", "%25", literal=True).str.replace_all(":", "%3A", literal=True)
+    return plain.str.replace_all("@", "%40", literal=True)
+
+
+def _ids_by_row(
+    keys: NDArray[np.int64],
+    user: NDArray[np.int32],
+    time_us: NDArray[np.int64],
+    given: pl.Series | None,
+    names: pl.Series,
+) -> pl.Series:
+    first = np.flatnonzero((keys >= 0) & (np.diff(_forward(keys), prepend=-1) != 0))
+    stamped = _stamped(pl.Series(user[first]), pl.Series(time_us[first]), names)
+    by_gap = stamped.extend_constant(None, 1).gather(np.where(keys < 0, len(stamped), keys))
+    if given is None:
+        return by_gap
+    frame = pl.DataFrame({"user": _escaped(names).gather(user), "given": given, "gap": by_gap})
+    return frame.select(pl.coalesce(pl.concat_str("user", pl.lit(":"), "given"), "gap").alias("id"))["id"]
+
+
+def _forward(keys: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Keys with the last one above -1 in place of each -1; they only grow, so it is the largest so far. [n]"""
+    return np.maximum.accumulate(keys) if len(keys) else keys
+
+
+def _join_known(ids: pl.Series, keys: NDArray[np.int64], known: pl.Series) -> pl.Series:
+    frame = pl.DataFrame({"id": ids, "group": keys, "known": known})
+    free = pl.col("group") >= 0
+    before = pl.col("known").forward_fill().over("group")
+    after = pl.col("known").backward_fill().over("group")
+    joined = pl.when(free).then(pl.coalesce(before, after, "id"))
+    return frame.select(joined.otherwise(pl.coalesce("known", "id")).alias("id"))["id"]
 
 
 def split_starts(starts_us: NDArray[np.int64], validation: float, test: float) -> tuple[int, int]:
@@ -71,8 +142,10 @@ def split_starts(starts_us: NDArray[np.int64], validation: float, test: float) -
     return cuts[0], cuts[1]
 
 
-def label_splits(session_start: pl.Expr, validation_from_us: int, test_from_us: int) -> pl.Expr:
-    """``train``, ``validation`` or ``test`` by the time a session starts."""
-    start = session_start.dt.timestamp("us")
-    later = pl.when(start >= validation_from_us).then(pl.lit("validation")).otherwise(pl.lit("train"))
-    return pl.when(start >= test_from_us).then(pl.lit("test")).otherwise(later)
+def split_numbers(
+    start_us: NDArray[np.int64], validation_from_us: int, test_from_us: int
+) -> NDArray[np.int8]:
+    """Index into ``SPLITS`` of sessions by the time they start. int8 [S]"""
+    return ((start_us >= validation_from_us) | (start_us >= test_from_us)).astype(np.int8) + (
+        start_us >= test_from_us
+    ).astype(np.int8)

@@ -1,12 +1,15 @@
 """Which rows of a log are valid behaviours, and why the others are not."""
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from encoders.columns import IMPRESSION, Filter, IngestConfig
-from encoders.times import TYPE, parse_times
+from encoders.coded import Coded, clean, encode
+from encoders.columns import IMPRESSION, BehaviourRule, Filter, IngestConfig
+from encoders.times import parse_times
 
 REASONS = (
     "unreadable_row",
@@ -17,163 +20,196 @@ REASONS = (
     "unreadable_time",
     "absurd_time",
     "unreadable_number",
+    "forgotten",
     "duplicate",
     "inhuman_rate",
+    "rare_item",
+    "rare_user",
 )
-MISSING_WORDS = ("", "nan", "null", "none")  # what exporters write for no user and no item
+CODES = {reason: number for number, reason in enumerate(REASONS, start=1)}  # 0 is valid
 EARLIEST_US = 631_152_000_000_000  # 1990-01-01: before any log of a shop or a player
 CLOCK_SKEW_US = 86_400_000_000  # a day: clocks ahead, and local times taken for UTC
+JOIN = "|"  # between the texts of several columns that are one of ours
 
-SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
-    "user_id": pl.String,
-    "given_session": pl.String,
-    "item_id": pl.String,
-    "behaviour": pl.String,
-    "timestamp": TYPE,
+NUMBERS: dict[str, type[pl.DataType]] = {
     "value": pl.Float32,
-    "request_id": pl.String,
     "position": pl.Int16,
     "propensity": pl.Float64,
-    "policy_version": pl.String,
 }
+TEXTS = ("request_id", "policy_version")
 
 
-def read_behaviours(
-    rows: pl.DataFrame, config: IngestConfig, behaviours: Sequence[str], now_us: int
-) -> pl.DataFrame:
-    """Rows of a foreign log in our columns, each with the first reason that speaks against it.
+@dataclass(frozen=True)
+class Judged:
+    """Rows of a log in our columns, each with the first reason that speaks against it."""
+
+    users: Coded  # [n]
+    items: Coded  # [n]
+    sessions: Coded | None  # [n], the log's own; None where it names none
+    words: Coded | None  # [n], the log's words for behaviours; None where rules make them
+    behaviour: NDArray[np.int16]  # [n], index into the known behaviours, -1 where unknown
+    also: NDArray[np.uint16]  # [n], bit i: the row is the behaviour of ``also[i]`` as well
+    timestamp: NDArray[np.int64]  # [n], microseconds since 1970, UTC; meaningless where unreadable
+    others: pl.DataFrame  # [n], those of NUMBERS and TEXTS that the log has
+    reason: NDArray[np.uint8]  # [n], 0 where valid, else 1 + the index into REASONS
+
+
+class _Log:
+    """The columns of a log, each numbered when it is first asked for."""
+
+    def __init__(self, rows: pl.DataFrame) -> None:
+        self.rows = rows
+        self._raw: dict[str, Coded] = {}
+        self._clean: dict[str, Coded] = {}
+
+    def raw(self, name: str) -> Coded:
+        if name not in self._raw:
+            self._raw[name] = encode(self.rows[name].cast(pl.String))
+        return self._raw[name]
+
+    def text(self, names: Sequence[str]) -> Coded | None:
+        """Stripped text of a column, or of several joined; None where the log lacks one of them."""
+        if not set(names) <= set(self.rows.columns):
+            return None
+        key = JOIN.join(names)
+        if key not in self._clean:
+            column = self.raw(names[0]) if len(names) == 1 else encode(self._joined(names))
+            self._clean[key] = clean(column)
+        return self._clean[key]
+
+    def _joined(self, names: Sequence[str]) -> pl.Series:
+        texts = [pl.col(name).cast(pl.String).str.strip_chars() for name in names]
+        return self.rows.select(pl.concat_str(texts, separator=JOIN).alias("joined"))["joined"]
+
+    def holds(self, rule: Filter) -> NDArray[np.bool_]:
+        """Whether each row satisfies a rule. [n]"""
+        if rule.column is None:
+            return np.ones(self.rows.height, dtype=np.bool_)
+        column = self.raw(rule.column)
+        return column.flags(column.values.to_frame("text").select(condition(rule)).to_series())
+
+
+def judge(
+    rows: pl.DataFrame,
+    config: IngestConfig,
+    behaviours: Sequence[str],
+    now_us: int,
+) -> Judged:
+    """Read the rows of a foreign log in our columns, and judge each.
 
     Args:
-        rows: The columns of the log that the mapping names, as text (times may have a time type).
+        rows: The columns of the log that the mapping names, as text (times may have a time type). [n]
         config: The mapping.
-        behaviours: Behaviours of the tasks; impressions are always allowed besides.
+        behaviours: Known behaviours: those of the tasks, and impressions.
         now_us: The present, microseconds since 1970. Later times, but for a day of clock skew, are absurd.
-
-    Returns:
-        As many rows as given: the columns of ``SCHEMA`` and ``reason``, null where the row is valid.
     """
-    value, position, propensity = (_text(rows, config.source(c)) for c in ("value", "position", "propensity"))
-    frame = rows.select(
-        _text(rows, config.source("user_id")).alias("user_id"),
-        _text(rows, config.source("session_id")).alias("given_session"),
-        _text(rows, config.source("item_id")).alias("item_id"),
-        _behaviour(config).alias("behaviour"),
-        parse_times(rows[config.source("timestamp")], config.time_format, config.time_zone).alias(
-            "timestamp"
-        ),
-        _number(value, float("-inf"), float("inf")).cast(pl.Float32).alias("value"),
-        _text(rows, config.source("request_id")).alias("request_id"),
-        _whole(position).cast(pl.Int16).alias("position"),
-        _number(propensity, 0.0, 1.0, closed="right").alias("propensity"),
-        _text(rows, config.source("policy_version")).alias("policy_version"),
-        pl.all_horizontal(pl.all().is_null()).alias("_blank"),
-        pl.all_horizontal([pl.lit(True), *(condition(rule) for rule in config.keep)]).alias("_kept"),
-        value.is_not_null().alias("_value"),
-        position.is_not_null().alias("_position"),
-        propensity.is_not_null().alias("_propensity"),
+    log = _Log(rows)
+    users, items = log.text(config.sources("user_id")), log.text(config.sources("item_id"))
+    assert users is not None and items is not None
+    words = None if config.rules else log.raw(config.sources("behaviour")[0])
+    behaviour = (
+        _by_rules(log, config.rules, behaviours) if words is None else _by_word(words, config, behaviours)
     )
-    return frame.select(*SCHEMA, _first_reason(behaviours, now_us).alias("reason"))
-
-
-def _first_reason(behaviours: Sequence[str], now_us: int) -> pl.Expr:
-    time_us = pl.col("timestamp").dt.timestamp("us")
-    numbers = [pl.col(f"_{name}") & pl.col(name).is_null() for name in ("value", "position", "propensity")]
+    also = np.zeros(rows.height, dtype=np.uint16)
+    for bit, rule in enumerate(config.also):
+        also |= log.holds(rule).astype(np.uint16) << bit
+    times = parse_times(rows[config.sources("timestamp")[0]], config.time_format, config.time_zone)
+    times_us = times.dt.timestamp("us")
+    numbers = {n: text for n in NUMBERS if (text := log.text(config.sources(n))) is not None}
+    read = {name: _read_number(name, text, config) for name, text in numbers.items()}
+    others = {n: text.spread(text.values) for n in TEXTS if (text := log.text(config.sources(n))) is not None}
+    lost = [(numbers[n].codes >= 0) & column.is_null().to_numpy() for n, column in read.items()]
+    timestamp = times_us.fill_null(0).to_numpy()
     failed = {
-        "unreadable_row": pl.col("_blank"),
-        "filtered": ~pl.col("_kept"),
-        "missing_user": pl.col("user_id").is_null(),
-        "missing_item": pl.col("item_id").is_null(),
-        "unknown_behaviour": ~pl.col("behaviour").is_in([*behaviours, IMPRESSION]).fill_null(False),
-        "unreadable_time": pl.col("timestamp").is_null(),
-        "absurd_time": ~time_us.is_between(EARLIEST_US, now_us + CLOCK_SKEW_US),
-        "unreadable_number": pl.any_horizontal(numbers),
+        "unreadable_row": rows.select(pl.all_horizontal(pl.all().is_null()))[:, 0].to_numpy(),
+        "filtered": _any([~log.holds(rule) for rule in config.keep], rows.height),
+        "missing_user": users.codes < 0,
+        "missing_item": items.codes < 0,
+        "unknown_behaviour": behaviour < 0,
+        "unreadable_time": times_us.is_null().to_numpy(),
+        "absurd_time": (timestamp < EARLIEST_US) | (timestamp > now_us + CLOCK_SKEW_US),
+        "unreadable_number": _any(lost, rows.height),
     }
-    return pl.coalesce([pl.when(test).then(pl.lit(name)) for name, test in failed.items()])
-
-
-def mark_repeats(frame: pl.DataFrame, max_per_minute: int) -> pl.DataFrame:
-    """Rows with ``reason`` set for exact duplicates, and for all rows of users no human can be.
-
-    Args:
-        frame: Valid rows with the columns of ``SCHEMA``, sorted by user and time, earlier log rows first.
-        max_per_minute: Behaviours a user may have within 60 s, duplicates and impressions not counted.
-
-    Returns:
-        The rows in the same order with ``reason`` null, ``duplicate`` or ``inhuman_rate``. The first of equal
-        rows stays.
-    """
-    same = pl.struct("user_id", "timestamp")
-    crowded = frame.select(
-        (same == same.shift(1)).fill_null(False) | (same == same.shift(-1)).fill_null(False)
+    return Judged(
+        users=users,
+        items=items,
+        sessions=log.text(config.sources("session_id")),
+        words=words,
+        behaviour=behaviour,
+        also=also,
+        timestamp=np.asarray(timestamp, dtype=np.int64),
+        others=pl.DataFrame([s.rename(n) for n, s in {**read, **others}.items()]),
+        reason=first_reason(failed, rows.height),
     )
-    indexed = frame.with_row_index("_row")
-    crowd = indexed.filter(crowded.to_series())
-    duplicates = crowd.filter(~crowd.select(pl.struct(*SCHEMA).is_first_distinct()).to_series())["_row"]
-    acts = indexed.filter(~pl.col("_row").is_in(duplicates.implode()), pl.col("behaviour") != IMPRESSION)
-    later, limit = pl.col("timestamp").shift(-max_per_minute), pl.duration(seconds=60)
-    same_user = pl.col("user_id") == pl.col("user_id").shift(-max_per_minute)
-    inhuman = acts.filter(same_user & (later - pl.col("timestamp") < limit))["user_id"].unique()
-    repeated = pl.when(pl.col("_row").is_in(duplicates.implode())).then(pl.lit("duplicate"))
-    reason = repeated.when(pl.col("user_id").is_in(inhuman.implode())).then(pl.lit("inhuman_rate"))
-    return indexed.with_columns(reason.alias("reason")).drop("_row")
+
+
+def first_reason(failed: Mapping[str, NDArray[np.bool_]], length: int) -> NDArray[np.uint8]:
+    """Code of the first reason that holds for each row, 0 where none does. [n]"""
+    reason = np.zeros(length, dtype=np.uint8)
+    for name in sorted(failed, key=REASONS.index, reverse=True):
+        reason[failed[name]] = CODES[name]
+    return reason
 
 
 def condition(rule: Filter) -> pl.Expr:
-    """Whether a row satisfies a rule; false where the column is empty. A rule without a bound wants content."""
+    """Whether the column ``text`` satisfies a rule; a rule without a bound wants content."""
     parts: list[pl.Expr] = []
     if rule.matches is not None:
-        parts.append(pl.col(rule.column).cast(pl.String).str.contains(rule.matches))
-    number = pl.col(rule.column).cast(pl.String).str.strip_chars().cast(pl.Float64, strict=False)
+        parts.append(pl.col("text").str.contains(rule.matches))
+    number = pl.col("text").str.strip_chars().cast(pl.Float64, strict=False)
     if rule.above is not None:
         parts.append(number > rule.above)
     if rule.below is not None:
         parts.append(number < rule.below)
-    return pl.all_horizontal(parts).fill_null(False) if parts else pl.col(rule.column).is_not_null()
-
-
-def text_of(column: str) -> pl.Expr:
-    """Stripped text of a column, null where it says nothing."""
-    text = pl.col(column).cast(pl.String).str.strip_chars()
-    return pl.when(~text.str.to_lowercase().is_in(MISSING_WORDS)).then(text)
+    return pl.all_horizontal(parts or [pl.col("text").is_not_null()])
 
 
 def check_rules(config: IngestConfig) -> None:
-    """See that every rule's regular expression can be used.
+    """See that every regular expression of the mapping can be used.
 
     Raises:
         ValueError: One cannot; the message names it.
     """
-    for place, rules in (("rules", config.rules), ("keep", config.keep)):
-        for number, rule in enumerate(rules):
-            try:
-                pl.DataFrame({rule.column: [""]}).select(condition(rule))
-            except pl.exceptions.ComputeError as error:
-                reason = " ".join(str(error).split())
-                raise ValueError(
-                    f"ingest.{place}.{number}.matches: expected a regular expression, got {rule.matches!r} "
-                    f"({reason})."
-                ) from error
+    rules: dict[str, str | None] = {"entries.pattern": config.entries.pattern if config.entries else None}
+    for place in ("rules", "also", "keep"):
+        listed: Sequence[Filter | BehaviourRule] = getattr(config, place)
+        rules |= {f"{place}.{number}.matches": rule.matches for number, rule in enumerate(listed)}
+    for key, pattern in rules.items():
+        try:
+            pl.DataFrame({"text": [""]}).select(pl.col("text").str.contains(pattern or ""))
+        except pl.exceptions.ComputeError as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(
+                f"ingest.{key}: expected a regular expression, got {pattern!r} ({reason})."
+            ) from error
 
 
-def _text(rows: pl.DataFrame, column: str) -> pl.Expr:
-    return text_of(column) if column in rows.columns else pl.lit(None, pl.String)
+def _any(flags: Sequence[NDArray[np.bool_]], length: int) -> NDArray[np.bool_]:
+    return np.asarray(np.logical_or.reduce([np.zeros(length, dtype=np.bool_), *flags]), dtype=np.bool_)
 
 
-def _number(text: pl.Expr, low: float, high: float, closed: Literal["none", "right"] = "none") -> pl.Expr:
-    number = text.cast(pl.Float64, strict=False)
-    return pl.when(number.is_between(low, high, closed=closed)).then(number)
+def _read_number(name: str, text: Coded, config: IngestConfig) -> pl.Series:
+    number = text.values.cast(pl.Float64, strict=False)
+    if name == "position":
+        number = number - config.first_position
+        good = number.is_between(0, 32_767) & (number == number.floor())
+    elif name == "propensity":
+        good = number.is_between(0, 1, closed="right")
+    else:
+        good = number.is_finite()
+    return text.spread(number.set(~good.fill_null(False), None)).cast(NUMBERS[name])
 
 
-def _whole(text: pl.Expr) -> pl.Expr:
-    number = text.cast(pl.Float64, strict=False)
-    return pl.when(number.is_between(0, 32_767) & (number == number.floor())).then(number)
+def _by_word(words: Coded, config: IngestConfig, behaviours: Sequence[str]) -> NDArray[np.int16]:
+    known = {word: number for number, word in enumerate(behaviours)}
+    ours = {IMPRESSION: IMPRESSION, **config.behaviours} if config.behaviours else {w: w for w in known}
+    codes = [known.get(ours.get((word or "").strip(), ""), -1) for word in words.values]
+    return np.array([*codes, -1], dtype=np.int16)[words.codes]
 
 
-def _behaviour(config: IngestConfig) -> pl.Expr:
-    if config.rules:
-        return pl.coalesce([pl.when(condition(r)).then(pl.lit(r.behaviour)) for r in config.rules])
-    word = pl.col(config.source("behaviour")).cast(pl.String).str.strip_chars()
-    if not config.behaviours:
-        return word
-    words = {IMPRESSION: IMPRESSION, **config.behaviours}
-    return word.replace_strict(words, default=None, return_dtype=pl.String)
+def _by_rules(log: _Log, rules: Sequence[BehaviourRule], behaviours: Sequence[str]) -> NDArray[np.int16]:
+    behaviour = np.full(log.rows.height, -1, dtype=np.int16)
+    for rule in reversed(rules):
+        code = behaviours.index(rule.behaviour) if rule.behaviour in behaviours else -1
+        behaviour[log.holds(rule)] = code
+    return behaviour

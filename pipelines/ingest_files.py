@@ -1,40 +1,36 @@
-"""Finding a log's files, and reading them as batches of text rows."""
+"""Finding a log's files, knowing them by their content, and cutting them into pieces."""
 
-import csv
-import gzip
-import io
-import json
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import hashlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from itertools import islice
 from pathlib import Path
-from typing import IO
+from urllib.parse import unquote
 
-import polars as pl
+import numpy as np
 import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from encoders.columns import Format
 from pipelines.artifacts import ArtifactError, open_filesystem
 
-SUFFIXES = {  # suffix: (format, bytes a row has, about)
+SUFFIXES = {  # suffix: (kind, bytes a row has, about)
     ".csv": ("csv", 100),
     ".csv.gz": ("csv", 20),
+    ".tsv": ("csv", 100),
+    ".tsv.gz": ("csv", 20),
     ".jsonl": ("jsonl", 160),
     ".jsonl.gz": ("jsonl", 25),
     ".ndjson": ("jsonl", 160),
     ".parquet": ("parquet", 15),
 }
-BATCH_ROWS = 200_000
-LINE = "__line__"
-LONGEST_RECORD = 50  # lines of a quoted CSV record; past that the quote is taken for a stray one
-
-
-class BrokenRecordsError(ValueError):
-    """A CSV file has records that are none: to be read again, carefully."""
+KIND_SUFFIX = {"csv": ".csv", "jsonl": ".jsonl", "parquet": ".parquet"}
+BLOCK_BYTES = 1 << 25  # of text that a task holds at once
+ROW_GROUP_ROWS = 500_000  # of Parquet, likewise
+SHARD_ROWS = 300_000  # keeps a task's memory flat as the log grows
+ABSENT_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
 
 @dataclass(frozen=True)
@@ -45,221 +41,196 @@ class LogFile:
     path: str
     name: str
     size: int
+    mtime_ns: int
+    kind: str  # csv, jsonl or parquet
 
     @property
-    def suffix(self) -> str:
-        """Its known suffix."""
-        return next(s for s in sorted(SUFFIXES, key=len, reverse=True) if self.name.lower().endswith(s))
+    def gzipped(self) -> bool:
+        """Whether it is compressed as a whole."""
+        return self.name.lower().endswith(".gz")
 
     @property
-    def format(self) -> str:
-        """csv, jsonl or parquet."""
-        return SUFFIXES[self.suffix][0]
+    def partitions(self) -> dict[str, str | None]:
+        """Columns that the names of its folders hold, as ``date=2019-10-01``."""
+        pairs = [part.partition("=") for part in self.path.split("/")[:-1] if "=" in part]
+        return {key: None if value == ABSENT_PARTITION else unquote(value) for key, _, value in pairs}
 
-    @contextmanager
-    def local(self) -> Iterator[Path]:
-        """A path on this machine; a file from elsewhere is copied to a temporary one first."""
-        if isinstance(self.filesystem, pafs.LocalFileSystem):
-            yield Path(self.path)
-            return
-        with tempfile.TemporaryDirectory() as folder:
-            target = Path(folder) / ("file" + self.suffix)
-            pafs.copy_files(self.path, str(target), self.filesystem, pafs.LocalFileSystem())
-            yield target
+    @property
+    def rows_about(self) -> float:
+        """Rows it may have, judged by its size."""
+        suffix = KIND_SUFFIX[self.kind] + (".gz" if self.gzipped else "")
+        return self.size / SUFFIXES.get(suffix, (self.kind, 100))[1]
 
 
-def find_files(where: str, setting: str) -> list[LogFile]:
+@dataclass(frozen=True)
+class Survey:
+    """What one look at a file's bytes tells."""
+
+    sha256: str  # of its blocks' hashes
+    newlines: tuple[int, ...]  # of each block of BLOCK_BYTES; of text that has several
+    quotes: tuple[int, ...]
+
+
+_SEEN: dict[tuple[object, ...], Survey] = {}
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What one task reads: bytes of a text file that begin and end with a row, or row groups of Parquet."""
+
+    file: int  # place in the list of files
+    start: int
+    stop: int  # -1: to the end, as a stream
+    line: int  # of the first row; of Parquet, its number from 1
+
+
+def find_files(where: str, setting: str, table: Format) -> list[LogFile]:
     """Files at a path, below a folder or at a glob, in name order. ``**`` in a glob crosses folders.
 
     Args:
         where: Local path or URI.
         setting: The config key it came from, for messages.
+        table: The format; ``auto`` goes by each file's name.
 
     Raises:
         ArtifactError: There is none, or a file is of no known format.
     """
     fixed, pattern = _split_glob(where)
     filesystem, path = open_filesystem(fixed)
-    info = filesystem.get_file_info(path)
-    if info.type == pafs.FileType.NotFound:
+    try:
+        found = _list(filesystem, path, pattern)
+    except OSError as error:
+        raise ArtifactError(f"{setting}: expected to list {where}, {' '.join(str(error).split())}") from error
+    if found is None:
         raise ArtifactError(f"{setting}: expected a file, a folder or a glob, found nothing at {where}.")
-    if info.type == pafs.FileType.File:
-        found = [LogFile(filesystem, path, info.base_name, info.size)]
-    else:
-        selector = pafs.FileSelector(path, recursive=True)
-        infos = [i for i in filesystem.get_file_info(selector) if i.type == pafs.FileType.File]
-        cut = len(path.rstrip("/")) + 1
-        files = [LogFile(filesystem, i.path, i.path[cut:], i.size) for i in infos]
-        files = [f for f in files if not any(part[0] in "._" for part in f.name.split("/"))]
-        found = [f for f in files if pattern is None or _matches(f.name.split("/"), pattern.split("/"))]
     known = tuple(SUFFIXES)
     if not found:
         raise ArtifactError(f"{setting}: expected files ({', '.join(known)}), found none at {where}.")
-    strange = next((f.name for f in found if not f.name.lower().endswith(known)), None)
-    if strange is not None:
-        raise ArtifactError(
-            f"{setting}: expected files that end in {', '.join(known)}, found {strange}. "
-            "Rename it, or choose the others by a glob such as 'log/*.csv'."
-        )
-    return sorted(found, key=lambda file: file.name)
+    files = []
+    for name, info in sorted(found.items()):
+        suffix = next((s for s in sorted(known, key=len, reverse=True) if name.lower().endswith(s)), None)
+        kind = SUFFIXES[suffix][0] if suffix and table.kind == "auto" else table.kind
+        if kind == "auto":
+            key = setting.replace("paths.log", "ingest.format").replace("paths.items", "ingest.item_format")
+            raise ArtifactError(
+                f"{setting}: expected files that end in {', '.join(known)}, found {name}. "
+                f"Choose the others by a glob such as 'log/*.csv', or say what it is, as {key}.kind=csv."
+            )
+        files.append(LogFile(filesystem, info.path, name, info.size, info.mtime_ns or 0, kind))
+    return files
 
 
-def column_names(file: LogFile, path: Path, separator: str) -> list[str] | None:
-    """Columns a file has; of JSON Lines, the keys of its first thousand lines. None for an empty file.
-
-    Raises:
-        ArtifactError: The file cannot be read.
-    """
-    try:
-        if file.format == "parquet":
-            return list(pq.read_schema(path).names)
-        if file.format == "jsonl":
-            return _json_keys(path)
-        with _open_text(path) as stream:
-            header = stream.readline()
-    except (OSError, EOFError, pa.ArrowException) as error:
-        raise _unreadable(file, error) from error
-    return next(csv.reader([header.strip("\r\n")], delimiter=separator), []) if header else None
+def survey(files: Sequence[LogFile]) -> list[Survey]:
+    """A look at the bytes of every file, two at once; at each only once a process."""
+    keys = [(file.filesystem.type_name, file.path, file.size, file.mtime_ns, file.kind) for file in files]
+    new = {key: file for key, file in zip(keys, files, strict=True) if key not in _SEEN}
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        _SEEN.update(zip(new, pool.map(_survey, new.values()), strict=True))
+    return [_SEEN[key] for key in keys]
 
 
-def read_batches(
-    file: LogFile, path: Path, columns: list[str], separator: str, *, careful: bool
-) -> Iterator[pl.DataFrame]:
-    """The named columns as text (times of Parquet keep their type), with the file's line of each row.
-
-    A row that cannot be read is null in every column. A quoted CSV record that spans lines counts as one, unless
-    the file has broken records, whose lines are then counted one by one.
-
-    Args:
-        file: The file.
-        path: Where it lies on this machine.
-        columns: Columns that a CSV or Parquet file must have.
-        separator: Between the fields of CSV.
-        careful: Read CSV record by record, which is slow and survives broken ones.
-
-    Yields:
-        Frames of at most about ``BATCH_ROWS`` rows: ``LINE`` int64 and then ``columns``.
-
-    Raises:
-        BrokenRecordsError: A CSV file has broken records, and ``careful`` is false.
-        ArtifactError: The file as a whole cannot be read.
-    """
-    try:
-        if file.format == "parquet":
-            yield from _parquet_batches(path, columns)
-        elif file.format == "jsonl":
-            yield from _record_batches(_json_records(path, columns), columns)
+def cut(files: Sequence[LogFile], surveys: Sequence[Survey], table: Format) -> list[Piece]:
+    """Pieces of all files in order; the same for any number of workers."""
+    pieces: list[Piece] = []
+    for number, (file, seen) in enumerate(zip(files, surveys, strict=True)):
+        if file.kind == "parquet":
+            pieces += _row_groups(number, file)
+        elif _is_stream(file, seen, table):
+            pieces.append(Piece(number, 0, -1, 1))
         else:
-            yield from _csv_batches(path, columns, separator, careful)
-    except (OSError, EOFError, pa.ArrowException) as error:
-        raise _unreadable(file, error) from error
+            pieces += _byte_ranges(number, file, seen, quoted=table.quotes and file.kind == "csv")
+    return pieces
 
 
-def _csv_batches(path: Path, columns: list[str], separator: str, careful: bool) -> Iterator[pl.DataFrame]:
-    if careful:
-        yield from _record_batches(_csv_records(path, columns, separator), columns)
-        return
-    scan = pl.scan_csv(path, infer_schema=False, separator=separator, row_index_name=LINE, row_index_offset=2)
-    names = [pl.col(LINE).cast(pl.Int64), *(pl.col(c) for c in columns)]
+def num_shards(files: Sequence[LogFile]) -> int:
+    """One a ``SHARD_ROWS`` rows, judged by the size of the files, so that it does not depend on the machine."""
+    return max(1, round(sum(file.rows_about for file in files) / SHARD_ROWS))
+
+
+def unreadable(file: LogFile, error: Exception) -> ArtifactError:
+    """The error of a file that cannot be read as what it is named for."""
+    reason = " ".join(str(error).split()).rstrip(".")
+    return ArtifactError(
+        f"{file.path}: expected readable {file.kind}, {reason}. Replace the file, or leave it out."
+    )
+
+
+def _list(filesystem: pafs.FileSystem, path: str, pattern: str | None) -> dict[str, pafs.FileInfo] | None:
+    info = filesystem.get_file_info(path)
+    if info.type == pafs.FileType.NotFound:
+        return None
+    if info.type == pafs.FileType.File:
+        return {info.base_name: info}
+    selector = pafs.FileSelector(path, recursive=True)
+    cut_at = len(path.rstrip("/")) + 1
+    infos = [i for i in filesystem.get_file_info(selector) if i.type == pafs.FileType.File]
+    named = {i.path[cut_at:]: i for i in infos}
+    seen = {n: i for n, i in named.items() if not any(part[0] in "._" for part in n.split("/"))}
+    return {n: i for n, i in seen.items() if pattern is None or _matches(n.split("/"), pattern.split("/"))}
+
+
+def _survey(file: LogFile) -> Survey:
+    whole, newlines, quotes = hashlib.sha256(), [], []
+    text = file.kind != "parquet" and not file.gzipped and file.size > BLOCK_BYTES
+    with file.filesystem.open_input_stream(file.path) as stream:
+        while block := stream.read(BLOCK_BYTES):
+            whole.update(hashlib.sha256(block).digest())
+            if text:
+                values = np.frombuffer(block, np.uint8)
+                newlines.append(int(np.count_nonzero(values == ord("\n"))))
+                quotes.append(int(np.count_nonzero(values == ord('"'))) if b'"' in block else 0)
+    return Survey(whole.hexdigest(), tuple(newlines), tuple(quotes))
+
+
+def _is_stream(file: LogFile, seen: Survey, table: Format) -> bool:
+    """Whether a file can only be read from its start: compressed, recoded, or with a quote that never ends."""
+    unbalanced = table.quotes and file.kind == "csv" and sum(seen.quotes) % 2 == 1
+    return file.gzipped or table.encoding != "utf-8" or unbalanced
+
+
+def _byte_ranges(number: int, file: LogFile, seen: Survey, *, quoted: bool) -> list[Piece]:
+    starts, lines = [0], [1]
+    with file.filesystem.open_input_file(file.path) as stream:
+        for block in range(1, len(seen.newlines)):
+            opened = quoted and sum(seen.quotes[:block]) % 2 == 1
+            found = _next_row(stream, block * BLOCK_BYTES, opened=opened, quoted=quoted)
+            if found is not None and starts[-1] < found[0] < file.size:
+                starts.append(found[0])
+                lines.append(1 + sum(seen.newlines[:block]) + found[1])
+    stops = [*starts[1:], file.size]
+    ranges = zip(starts, stops, lines, strict=True)
+    return [Piece(number, start, stop, line) for start, stop, line in ranges if stop > start]
+
+
+def _next_row(stream: pa.NativeFile, start: int, *, opened: bool, quoted: bool) -> tuple[int, int] | None:
+    """Where the first row after a place begins, and how many lines end up to there; None if nowhere in a block."""
+    stream.seek(start)
+    lines, read = 0, 0
+    while read < BLOCK_BYTES and (part := stream.read(1 << 16)):
+        for place in np.flatnonzero(np.isin(np.frombuffer(part, np.uint8), (ord("\n"), ord('"')))):
+            if part[place] == ord('"'):
+                opened ^= quoted
+            else:
+                lines += 1
+                if not opened:
+                    return start + read + int(place) + 1, lines
+        read += len(part)
+    return None
+
+
+def _row_groups(number: int, file: LogFile) -> Iterator[Piece]:
     try:
-        yield from scan.select(names).collect_batches(chunk_size=BATCH_ROWS, engine="streaming")
-    except pl.exceptions.PolarsError as error:
-        raise BrokenRecordsError(str(error)) from error
-
-
-def _csv_records(path: Path, columns: list[str], separator: str) -> Iterator[tuple[int, list[str | None]]]:
-    """Line number and fields of each CSV record; all None where a record is broken."""
-    blank: list[str | None] = [None] * len(columns)
-    with _open_text(path) as stream:
-        header = next(csv.reader([stream.readline()], delimiter=separator), [])
-        chosen = [header.index(c) for c in columns]
-        lines = enumerate(stream, start=2)
-        waiting: list[tuple[int, str]] = []
-        while entry := (waiting.pop(0) if waiting else next(lines, None)):
-            record, ahead = entry[1], list(waiting)
-            while record.count('"') % 2 and len(ahead) < LONGEST_RECORD and (more := next(lines, None)):
-                ahead.append(more)
-            taken = 0
-            while record.count('"') % 2 and taken < len(ahead):
-                record += ahead[taken][1]
-                taken += 1
-            fields = _csv_fields(record, separator, len(header))
-            waiting = ahead[taken:] if fields is not None else ahead
-            yield entry[0], ([fields[i] or None for i in chosen] if fields is not None else blank)
-
-
-def _csv_fields(record: str, separator: str, width: int) -> list[str] | None:
-    """Fields of one record, empty ones appended up to the width; None where it is broken."""
-    if record.encode("utf-8", "surrogateescape").decode("utf-8", "ignore") != record:
-        return None
-    try:
-        rows = list(csv.reader(io.StringIO(record, newline=""), delimiter=separator, strict=True))
-    except csv.Error:
-        return None
-    if len(rows) != 1 or len(rows[0]) > width:
-        return None if rows and rows[0] else [""] * width
-    return rows[0] + [""] * (width - len(rows[0]))
-
-
-def _json_records(path: Path, columns: list[str]) -> Iterator[tuple[int, list[str | None]]]:
-    """Line number and values of each line that is not empty; all None where it is no JSON object."""
-    with _open_text(path) as stream:
-        for number, line in enumerate(stream, start=1):
-            if not line.strip():
-                continue
-            try:
-                content = json.loads(line.encode("utf-8", "surrogateescape"))
-            except (ValueError, RecursionError):
-                content = None
-            known = content if isinstance(content, dict) else {}
-            yield number, [_json_text(known.get(column)) for column in columns]
-
-
-def _json_keys(path: Path) -> list[str] | None:
-    keys: dict[str, None] = {}
-    empty = True
-    with _open_text(path) as stream:
-        for line in filter(str.strip, islice(stream, 1000)):
-            empty = False
-            with suppress(ValueError, RecursionError):
-                content = json.loads(line)
-                keys.update(dict.fromkeys(content) if isinstance(content, dict) else {})
-    return None if empty else list(keys)
-
-
-def _json_text(value: object) -> str | None:
-    if value is None:
-        return None
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text.encode("utf-8", "replace").decode("utf-8")  # a lone surrogate is no text
-
-
-def _parquet_batches(path: Path, columns: list[str]) -> Iterator[pl.DataFrame]:
-    line = 1
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=columns):
-            frame = pl.from_arrow(pa.Table.from_batches([batch]))
-            assert isinstance(frame, pl.DataFrame)
-            kept = [c if t.is_temporal() else pl.col(c).cast(pl.String) for c, t in frame.schema.items()]
-            numbers = pl.int_range(line, line + frame.height, dtype=pl.Int64).alias(LINE)
-            yield frame.select(kept).select(numbers, *columns)
-            line += frame.height
-
-
-def _record_batches(
-    records: Iterator[tuple[int, list[str | None]]], columns: list[str]
-) -> Iterator[pl.DataFrame]:
-    schema = {LINE: pl.Int64, **dict.fromkeys(columns, pl.String)}
-    while batch := [(number, *fields) for number, fields in islice(records, BATCH_ROWS)]:
-        yield pl.DataFrame(batch, schema=schema, orient="row")
-
-
-def _open_bytes(path: Path) -> IO[bytes]:
-    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
-
-
-def _open_text(path: Path) -> io.TextIOWrapper:
-    return io.TextIOWrapper(_open_bytes(path), encoding="utf-8-sig", errors="surrogateescape", newline="\n")
+        with file.filesystem.open_input_file(file.path) as stream:
+            metadata = pq.ParquetFile(stream).metadata
+            rows = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+    except (OSError, pa.ArrowException) as error:
+        raise unreadable(file, error) from error
+    start, line, held = 0, 1, 0
+    for group, count in enumerate(rows):
+        held += count
+        if held >= ROW_GROUP_ROWS or group == len(rows) - 1:
+            yield Piece(number, start, group + 1, line)
+            start, line, held = group + 1, line + held, 0
 
 
 def _split_glob(where: str) -> tuple[str, str | None]:
@@ -277,10 +248,3 @@ def _matches(parts: list[str], pattern: list[str]) -> bool:
     if pattern[0] == "**":
         return _matches(parts, pattern[1:]) or _matches(parts[1:], pattern)
     return fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
-
-
-def _unreadable(file: LogFile, error: Exception) -> ArtifactError:
-    reason = " ".join(str(error).split()).rstrip(".")
-    return ArtifactError(
-        f"{file.path}: expected readable {file.format}, {reason}. Replace the file, or leave it out."
-    )

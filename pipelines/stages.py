@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,6 +47,7 @@ class Stage:
     execute: Callable[[StageContext], dict[str, Any]]
     help: str
     fingerprint: Callable[[Config], Mapping[str, Any]] = field(default=lambda config: {})
+    keeps: Callable[[Config], Collection[str]] = field(default=lambda config: ())
 
 
 def stage_key(stage: Stage, config: Config, run: RunDirectory) -> str:
@@ -76,6 +77,7 @@ def stage_key(stage: Stage, config: Config, run: RunDirectory) -> str:
 def run_stage(stage: Stage, config: Config) -> dict[str, Any]:
     """Run one stage unless it is already there for the same inputs and config. Returns its manifest."""
     run = RunDirectory(config.paths.run)
+    run.recover(stage.name)
     key = stage_key(stage, config, run)
     manifest = run.manifest(stage.name)
     if manifest is not None and manifest["key"] == key:
@@ -87,7 +89,8 @@ def run_stage(stage: Stage, config: Config) -> dict[str, Any]:
     partial.write_json("config.json", config.model_dump(mode="json"))
     result = stage.execute(StageContext(config=config, run=run, folder=partial))
     seconds = round(time.monotonic() - started, 1)
-    manifest = run.publish(stage.name, partial, {"key": key, "seconds": seconds, "result": result})
+    entry = {"key": key, "seconds": seconds, "result": result}
+    manifest = run.publish(stage.name, partial, entry, keep=stage.keeps(config))
     size = sum(entry["bytes"] for entry in manifest["files"].values())
     summary = ", ".join(f"{name} {value:,}" for name, value in result.items() if isinstance(value, int))
     logger.info(

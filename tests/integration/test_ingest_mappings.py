@@ -1,23 +1,13 @@
 """The shipped mappings, on lines written by hand and on the real logs where they are there."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from cluster.config import ClusterConfig
-from cluster.connection import connect
 from tests.integration.test_ingest import behaviours, config, ingest, write
 
-pytestmark = pytest.mark.ray
 DATA = Path(__file__).parents[3] / "shared" / "data"
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    with connect(ClusterConfig(num_cpus=2)):
-        yield
 
 
 REES46 = """event_time,event_type,product_id,category_id,category_code,brand,price,user_id,user_session
@@ -30,7 +20,7 @@ REES46 = """event_time,event_type,product_id,category_id,category_code,brand,pri
 """
 
 
-def test_rees46_mapping_on_hand_written_lines(tmp_path: Path, cluster: None) -> None:
+def test_rees46_mapping_on_hand_written_lines(tmp_path: Path) -> None:
     write(tmp_path, "log.csv", REES46)
 
     result = ingest(
@@ -66,7 +56,7 @@ C536379,71053,"LANTERN, METAL",-1,2011-07-01 09:41:00,3.39,17850.0,United Kingdo
 """
 
 
-def test_uci_mapping_on_hand_written_lines(tmp_path: Path, cluster: None) -> None:
+def test_uci_mapping_on_hand_written_lines(tmp_path: Path) -> None:
     write(tmp_path, "log.csv", UCI)
     shares = [
         "ingest.validation_fraction=0.3",
@@ -102,7 +92,7 @@ def test_uci_mapping_on_hand_written_lines(tmp_path: Path, cluster: None) -> Non
         ),
     ],
 )
-def test_real_logs(tmp_path: Path, cluster: None, file: str, log: str, expected: dict[str, int]) -> None:
+def test_real_logs(tmp_path: Path, file: str, log: str, expected: dict[str, int]) -> None:
     if not (DATA / log).exists():
         pytest.skip(f"needs {DATA / log}, which is no part of the repository")
 

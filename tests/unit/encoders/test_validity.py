@@ -1,20 +1,36 @@
-from datetime import UTC, datetime, timedelta
-
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from encoders.columns import BehaviourRule, Filter, IngestConfig
-from encoders.validity import REASONS, SCHEMA, check_rules, mark_repeats, read_behaviours
+from encoders.repeats import mark_repeats
+from encoders.validity import REASONS, check_rules
+from encoders.validity import judge as judge_rows
 
 NOW_US = 1_700_000_000_000_000  # 2023-11-14
 PLAIN = IngestConfig()
-START = datetime(2020, 1, 1, tzinfo=UTC)
+NAMES = ["view", "purchase", "impression"]
 
 
 def judge(config: IngestConfig = PLAIN, **columns: list[str | None]) -> pl.DataFrame:
-    return read_behaviours(pl.DataFrame(columns), config, ["view", "purchase"], NOW_US)
+    return as_frame(pl.DataFrame(columns), config)
+
+
+def as_frame(rows: pl.DataFrame, config: IngestConfig) -> pl.DataFrame:
+    """Every row with its texts and the name of its reason."""
+    judged = judge_rows(rows, config, NAMES, NOW_US)
+    told = {
+        "user_id": judged.users.spread(judged.users.values),
+        "item_id": judged.items.spread(judged.items.values),
+        "behaviour": pl.Series(
+            [NAMES[code] if code >= 0 else None for code in judged.behaviour], dtype=pl.String
+        ),
+        "timestamp": pl.Series(judged.timestamp),
+        "also": pl.Series(judged.also),
+        "reason": pl.Series([REASONS[code - 1] if code else None for code in judged.reason], dtype=pl.String),
+    }
+    return pl.DataFrame([*(series.rename(name) for name, series in told.items()), *judged.others])
 
 
 def row(**changes: str | None) -> dict[str, list[str | None]]:
@@ -48,7 +64,6 @@ def row(**changes: str | None) -> dict[str, list[str | None]]:
 def test_reason_of_a_row(changes: dict[str, str | None], reason: str | None) -> None:
     judged = judge(**row(**changes))
 
-    assert judged.columns == [*SCHEMA, "reason"]
     assert judged["reason"].to_list() == [reason]
 
 
@@ -107,30 +122,48 @@ def test_a_broken_pattern_is_named() -> None:
         check_rules(config)
 
 
-def acts(rows: list[tuple[str, int, str, str]]) -> pl.DataFrame:
-    """Valid rows of (user, second, item, behaviour)."""
-    plain = dict.fromkeys(SCHEMA)
-    records = [
-        plain | {"user_id": u, "timestamp": START + timedelta(seconds=s), "item_id": i, "behaviour": b}
-        for u, s, i, b in rows
-    ]
-    return pl.DataFrame(records, schema=SCHEMA)
+def test_a_row_may_be_several_behaviours_and_columns_may_be_joined() -> None:
+    config = IngestConfig(
+        columns={"user_id": ["age", "city"], "position": "place"},
+        rules=[BehaviourRule(behaviour="impression")],
+        also=[BehaviourRule(column="click", above=0, behaviour="view")],
+        first_position=1,
+    )
+
+    judged = judge(
+        config,
+        age=["4", "4", None],
+        city=["x ", "y", "x"],
+        item_id=["i"] * 3,
+        timestamp=["2020-01-01"] * 3,
+        place=["1", "0", "3"],
+        click=["1", "0", "1"],
+    )
+
+    assert judged["user_id"].to_list() == ["4|x", "4|y", None]
+    assert judged["behaviour"].to_list() == ["impression"] * 3
+    assert judged["also"].to_list() == [1, 0, 1]
+    assert judged["position"].to_list() == [0, None, 2]
+    assert judged["reason"].to_list() == [None, "unreadable_number", "missing_user"]
+
+
+def acts(rows: list[tuple[int, int, int, int]]) -> list[str | None]:
+    """Reasons of rows of (user, second, item, behaviour) where 2 behaviours a minute are many."""
+    frame = pl.DataFrame(rows, schema=["user", "timestamp", "item", "behaviour"], orient="row")
+    codes = mark_repeats(frame.with_columns(pl.col("timestamp") * 1_000_000), 2, impression=9)
+    return [REASONS[code - 1] if code else None for code in codes]
 
 
 def test_duplicates_need_not_be_neighbours() -> None:
-    rows = acts([("a", 0, "x", "view"), ("a", 0, "y", "view"), ("a", 0, "x", "view"), ("a", 1, "x", "view")])
-
-    assert mark_repeats(rows, 100)["reason"].to_list() == [None, None, "duplicate", None]
+    assert acts([(0, 0, 1, 0), (0, 0, 2, 0), (0, 0, 1, 0), (0, 90, 1, 0)]) == [None, None, "duplicate", None]
 
 
 def test_inhuman_rate_condemns_the_user_but_counts_no_impressions() -> None:
-    fast = [("a", second, str(second), "view") for second in (0, 20, 59)]
-    slow = [("b", second, str(second), "view") for second in (0, 20, 60)]
-    shown = [("c", second, str(second), "impression") for second in (0, 1, 2)]
+    fast = [(0, second, second, 0) for second in (0, 20, 59)]
+    slow = [(1, second, second, 0) for second in (0, 20, 60)]
+    shown = [(2, second, second, 9) for second in (0, 1, 2)]
 
-    reasons = mark_repeats(acts(fast + slow + shown), 2)["reason"].to_list()
-
-    assert reasons == ["inhuman_rate"] * 3 + [None] * 6
+    assert acts(fast + slow + shown) == ["inhuman_rate"] * 3 + [None] * 6
 
 
 @settings(max_examples=40, deadline=None)
@@ -141,7 +174,7 @@ def test_any_text_gets_a_known_reason_or_none(rows: list[tuple[str | None, ...]]
     names = ["user_id", "item_id", "behaviour", "timestamp", "value"]
     frame = pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String), orient="row")
 
-    judged = read_behaviours(frame, IngestConfig(), ["view"], NOW_US)
+    judged = as_frame(frame, IngestConfig())
 
     assert judged.height == len(rows)
     assert set(judged["reason"].to_list()) <= {None, *REASONS}

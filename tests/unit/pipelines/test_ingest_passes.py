@@ -8,21 +8,27 @@ from hypothesis import strategies as st
 
 from encoders.columns import IngestConfig
 from pipelines.artifacts import ArtifactError, RunDirectory
-from pipelines.ingest_files import find_files
-from pipelines.ingest_parts import read_ipc
-from pipelines.ingest_shards import Plan, settle, spread
+from pipelines.ingest_files import cut, find_files, survey
+from pipelines.ingest_items import number_items
+from pipelines.ingest_plan import Plan
+from pipelines.ingest_settle import read_settled, settle
+from pipelines.ingest_spread import spread
 
 WORDS = ["", "u", "v", "i", "view", "click", "2020-01-01", "1577836800", "x" * 9, "7"]
 
 
 def plan(tmp_path: Path, *, num_shards: int = 3, key: bytes | None = None, **config: object) -> Plan:
+    ours = IngestConfig.model_validate(config)
+    files = find_files(str(tmp_path / "log"), "paths.log", ours.format)
     return Plan(
-        config=IngestConfig.model_validate(config),
-        behaviours=("view", "purchase"),
-        files=tuple(find_files(str(tmp_path / "log"), "paths.log")),
+        config=ours,
+        behaviours=("view", "purchase", "impression"),
+        files=tuple(files),
+        pieces=tuple(cut(files, survey(files), ours.format)),
         num_shards=num_shards,
         now_us=1_700_000_000_000_000,
         key=key,
+        forgotten=frozenset(),
         folder=RunDirectory(str(tmp_path / "out")),
     )
 
@@ -36,15 +42,16 @@ def write_log(tmp_path: Path, *files: str) -> None:
 
 
 def run(plan: Plan) -> tuple[list[dict], list[dict]]:  # type: ignore[type-arg]
-    """Both passes without Ray."""
-    spreads = [spread._function(plan, number) for number in range(len(plan.files))]
-    return spreads, [settle._function(plan, shard) for shard in range(plan.num_shards)]
+    """Both passes."""
+    spreads = [spread(plan, number) for number in range(len(plan.pieces))]
+    number_items(plan, [(n, batch) for n, report in enumerate(spreads) for batch in range(report["batches"])])
+    return spreads, [settle(plan, shard) for shard in range(plan.num_shards)]
 
 
 def kept_rows(plan: Plan) -> pl.DataFrame:
-    return pl.concat(
-        [read_ipc(plan.parts, f"sessions-{shard:05d}.arrow") for shard in range(plan.num_shards)]
-    )
+    shards = [read_settled(plan, shard, "settled") for shard in range(plan.num_shards)]
+    users = [s.rows.select(s.names.gather(s.rows["user"]).alias("user_id"), "timestamp") for s in shards]
+    return pl.concat(users)
 
 
 def test_a_user_lies_whole_in_one_shard_and_repeats_across_files_go(tmp_path: Path) -> None:
@@ -110,13 +117,13 @@ def test_a_missing_column_is_named_with_those_that_are_there(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [("a.jsonl", "garbage\n{]\n"), ("a.csv", "\nu,i,view,2020-01-01\n")]
+    ("name", "text"), [("a.jsonl", "garbage\n{]\n"), ("a.csv", "a\nu,i,view,2020-01-01\n")]
 )
 def test_a_file_of_garbage_is_an_error_and_not_an_empty_one(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / "log").mkdir()
     (tmp_path / "log" / name).write_text(text)
 
-    with pytest.raises(ArtifactError, match=f"expected a column 'user_id' in {name}, found none"):
+    with pytest.raises(ArtifactError, match=f"expected a column 'user_id' in {name}, found"):
         run(plan(tmp_path))
 
 

@@ -1,0 +1,37 @@
+"""Rows that say again what was said, and users no human can be."""
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from encoders.validity import CODES
+
+MINUTE_US = 60_000_000
+
+
+def mark_repeats(rows: pl.DataFrame, max_per_minute: int, impression: int) -> NDArray[np.uint8]:
+    """Reasons of exact duplicates, and of all rows of users no human can be.
+
+    Args:
+        rows: Columns ``user``, ``timestamp`` (microseconds), ``behaviour`` and others, sorted by user and time,
+            equal ones in the order of the log. [n]
+        max_per_minute: Behaviours a user may have within 60 s, duplicates and impressions not counted.
+        impression: The number that stands for impressions in ``behaviour``.
+
+    Returns:
+        The code of ``duplicate`` or ``inhuman_rate``, or 0. The first of equal rows stays. [n]
+    """
+    user, time = rows["user"].to_numpy(), rows["timestamp"].to_numpy()
+    reason = np.zeros(rows.height, dtype=np.uint8)
+    same = (user[1:] == user[:-1]) & (time[1:] == time[:-1])
+    crowd = np.flatnonzero(np.append(same, False) | np.append(False, same))
+    if len(crowd):
+        first = rows[crowd].select(pl.struct(pl.all()).is_first_distinct()).to_series().to_numpy()
+        reason[crowd[~first]] = CODES["duplicate"]
+    acts = np.flatnonzero((reason == 0) & (rows["behaviour"].to_numpy() != impression))
+    later, earlier = acts[max_per_minute:], acts[:-max_per_minute]
+    fast = (user[later] == user[earlier]) & (time[later] - time[earlier] < MINUTE_US)
+    if fast.any():
+        machine = np.isin(user, user[later[fast]])
+        reason[machine & (reason == 0)] = CODES["inhuman_rate"]
+    return reason
