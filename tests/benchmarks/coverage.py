@@ -29,7 +29,7 @@ from tests.benchmarks.shop_truth import Truth
 
 Floats = NDArray[np.float64]
 ESTIMATORS = ("controlled", "controlled, plain t", "per decision, plain t", "SNIPS a slate, plain t")
-SIZES = (5_000, 22_000, 100_000)  # logged slates, about
+SIZES = (10_000, 32_000, 100_000)  # logged slates, about
 CONFIDENCE = 0.95
 
 

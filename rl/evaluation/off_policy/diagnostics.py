@@ -61,7 +61,7 @@ class Diagnostics:
 
 
 def diagnose(
-    cumulative: Floats, steps: Steps, confidence: float = 0.95, unsupported: float = 0.0
+    cumulative: Floats, steps: Steps, confidence: float = 0.999, unsupported: float = 0.0
 ) -> Diagnostics:
     """Diagnostics of the weights that an estimate rests on.
 
@@ -69,7 +69,7 @@ def diagnose(
         cumulative: Weight of each slate together with those before it in its session; of the slate alone for estimates
             a slate. float64 [R].
         steps: The slates' places; each slate a session of its own for estimates a slate.
-        confidence: Of the interval of the mean session weight.
+        confidence: Of the interval of the mean session weight; high, as heavy tails alone often leave it below 1.
         unsupported: Mean target probability of items that the log never shows.
     """
     weights = final_weights(cumulative, steps)
