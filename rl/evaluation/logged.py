@@ -34,6 +34,8 @@ from rl.tasks import Tasks
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+LOGGED_WORTH = "What the log itself earned."
+MODEL_WORTH = "Rests on the reward model alone: as right as that is."
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ def logged_evidence(
     judged = judge_logged(weights, rewards, slates.session, unsupported)
     models = _predictions(slates, target, by_position, num_items)
     rows = _Rows(candidate, ("weighted", *tasks.names), confidence)
-    rows.add_slate("logged", rewards, np.ones_like(weights), steps, policy="logging")
+    rows.add_slate("logged", rewards, np.ones_like(weights), steps, LOGGED_WORTH)
     _add_slate_rows(rows, weights, rewards, models, steps, cap)
     rows.add_slate("reward_interaction_ips", reward_interaction_ips(position, by_position), weights, steps)
     cascade = cascade_doubly_robust(position, by_position, models.logged, models.cascade)
@@ -175,18 +177,21 @@ def _add_slate_rows(
         ("switch_dr", bandit.switch_doubly_robust(weights, rewards, logged, target, cap), weights),
         ("shrunk_dr", bandit.shrunk_doubly_robust(weights, rewards, logged, target, strength), weights),
     ):
-        rows.add_slate(name, contributions, used, steps)
+        rows.add_slate(name, contributions, used, steps, MODEL_WORTH if name == "dm" else "")
 
 
 def _add_session_rows(rows: "_Rows", judged: Logged, rewards: Floats, models: _Models, steps: Steps) -> None:
-    cumulative = judged.cumulative
-    rows.add_session("logged", judged.returns, np.ones_like(cumulative), policy="logging")
-    rows.add_session("per_decision", per_decision(cumulative, rewards, steps), cumulative)
-    rows.add_session("weighted_per_decision", weighted_per_decision(cumulative, rewards, steps), cumulative)
+    cumulative, worth = judged.cumulative, judged.diagnostics.verdict()
     robust = doubly_robust_sessions(cumulative, rewards, models.logged.sum(axis=1), models.slate, steps)
-    rows.add_session("session_dr", robust, cumulative)
+    rows.add_session("logged", judged.returns, np.ones_like(cumulative), LOGGED_WORTH)
+    for name, contributions in (
+        ("per_decision", per_decision(cumulative, rewards, steps)),
+        ("weighted_per_decision", weighted_per_decision(cumulative, rewards, steps)),
+        ("session_dr", robust),
+    ):
+        rows.add_session(name, contributions, cumulative, worth)
     estimates = controlled_return(cumulative, rewards, steps).estimates(rows.confidence)
-    rows.add("controlled", estimates, cumulative, rows.candidate, "session")
+    rows.add("controlled", estimates, cumulative, "session", worth)
 
 
 class _Rows:
@@ -197,35 +202,35 @@ class _Rows:
         self.rows: list[dict[str, Any]] = []
 
     def add_slate(
-        self, estimator: str, contributions: Floats, weights: Floats, steps: Steps, policy: str | None = None
+        self, estimator: str, contributions: Floats, weights: Floats, steps: Steps, worth: str = ""
     ) -> None:
         """An estimate a slate. Its interval is over sessions, as a session's slates are alike."""
         means = contributions.mean(axis=0)
         errors = steps.sums(contributions - means) / len(contributions)
         estimates = heavy_tailed_intervals(means, errors, self.confidence)
-        self.add(estimator, estimates, weights, policy or self.candidate, "slate")
+        worth = worth or diagnose(weights, build_steps(np.arange(len(weights)))).verdict()
+        self.add(estimator, estimates, weights, "slate", worth)
 
-    def add_session(
-        self, estimator: str, contributions: Floats, weights: Floats, policy: str | None = None
-    ) -> None:
+    def add_session(self, estimator: str, contributions: Floats, weights: Floats, worth: str) -> None:
         """An estimate a session."""
         n, means = len(contributions), contributions.mean(axis=0)
         errors = (contributions - means) / np.sqrt(n * max(n - 1, 1))
         estimates = heavy_tailed_intervals(means, errors, self.confidence)
-        self.add(estimator, estimates, weights, policy or self.candidate, "session")
+        self.add(estimator, estimates, weights, "session", worth)
 
-    def add(self, estimator: str, estimates: list[Estimate], weights: Floats, policy: str, unit: str) -> None:
+    def add(self, estimator: str, estimates: list[Estimate], weights: Floats, unit: str, worth: str) -> None:
         """One row a task."""
         size, largest = effective_sample_size(weights), float(weights.max())
         for task, estimate in zip(self.names, estimates, strict=True):
             self.rows.append(
                 {
-                    "policy": policy,
+                    "policy": "logging" if estimator == "logged" else self.candidate,
                     "estimator": estimator,
                     "unit": unit,
                     "task": task,
                     "estimate": estimate.to_json(),
                     "effective_sample_size": size,
                     "largest_weight": largest,
+                    "worth": worth,
                 }
             )

@@ -62,6 +62,9 @@ def test_all_estimators_agree_with_the_log_when_the_candidate_is_the_logging_pol
         assert row["estimate"]["mean"] == pytest.approx(truth[row["task"]], abs=tolerance), row
         assert row["estimate"]["low"] <= row["estimate"]["mean"] <= row["estimate"]["high"]
         assert row["estimate"]["n"] == 150
+    worths = {(row["unit"], row["estimator"]): row["worth"] for row in rows}
+    assert worths["session", "controlled"].startswith("Good: the log's 300 slates are worth 300 (100.0%)")
+    assert worths["slate", "dm"].startswith("Rests on the reward model alone")
     assert judged.diagnostics.effective_sample_size == pytest.approx(300)
     assert judged.gain.means == pytest.approx(np.zeros(4))
 
