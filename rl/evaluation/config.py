@@ -39,6 +39,9 @@ class GateConfig(BaseModel):
     max_unsupported: float = Field(
         0.01, ge=0, le=1, description="Share of what the policy shows that the log may never show."
     )
+    max_propensity_error: float = Field(
+        0.05, ge=0, description="Relative amount by which logged propensities may be too small, for sure."
+    )
     gain_of_interest: float = Field(
         0.05, gt=0, description="Relative gain worth waiting for: what refusals plan more slates for."
     )

@@ -44,13 +44,31 @@ def logged_findings(
 def _logged_rules(
     logged: Logged, candidate: str, task_names: Sequence[str], gate: GateConfig
 ) -> list[Finding]:
-    enough = [support_rule(logged, candidate, gate), sample_size_rule(logged, candidate, gate)]
+    enough = [
+        propensity_rule(logged, gate),
+        support_rule(logged, candidate, gate),
+        sample_size_rule(logged, candidate, gate),
+    ]
     if not all(finding.passed for finding in enough):
         return [finding for finding in enough if not finding.passed]
     tasks = [
         logged_task_rule(logged, column + 1, task, candidate, gate) for column, task in enumerate(task_names)
     ]
     return [*enough, logged_gain_rule(logged, candidate, gate), *tasks]
+
+
+def propensity_rule(logged: Logged, gate: GateConfig) -> Finding:
+    """Propensities that are smaller than what was done make every weight too large."""
+    found = logged.calibration
+    if found is None or found.low is None:
+        return Finding(True, "The logged propensities were not checked against what was shown.")
+    where = f"Propensities: items were shown {found.mean:.3f} times as often as the log says they would be"
+    if found.low > 1 + gate.max_propensity_error:
+        return Finding(
+            False,
+            f"{where} (lower bound {found.low:.3f}). Log the chance that was drawn from, then ask again.",
+        )
+    return Finding(True, f"{where}.")
 
 
 def support_rule(logged: Logged, candidate: str, gate: GateConfig) -> Finding:

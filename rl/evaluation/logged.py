@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from encoders.sessions import LoggedSlates
 from rl.evaluation.intervals import Estimate
 from rl.evaluation.off_policy import bandit
-from rl.evaluation.off_policy.diagnostics import Diagnostics, diagnose
+from rl.evaluation.off_policy.diagnostics import Diagnostics, diagnose, propensity_calibration
 from rl.evaluation.off_policy.gain import Controlled, controlled_gain, controlled_return
 from rl.evaluation.off_policy.intervals import heavy_tailed_intervals
 from rl.evaluation.off_policy.reward_model import cross_fitted
@@ -56,6 +56,9 @@ class Logged:
     diagnostics: Diagnostics
     cumulative: Floats  # [R] weight of each slate and those before it
     weights: Floats  # [S] weight of each whole session
+    calibration: Estimate | None = (
+        None  # of the propensities, 1 where they are what was done; None where not known
+    )
 
     @property
     def num_sessions(self) -> int:
@@ -63,7 +66,13 @@ class Logged:
         return len(self.returns)
 
 
-def judge_logged(importance: Floats, rewards: Floats, sessions: Ints, unsupported: float) -> Logged:
+def judge_logged(
+    importance: Floats,
+    rewards: Floats,
+    sessions: Ints,
+    unsupported: float,
+    calibration: Estimate | None = None,
+) -> Logged:
     """The gain that the gate goes by, with what it rests on.
 
     Args:
@@ -71,6 +80,7 @@ def judge_logged(importance: Floats, rewards: Floats, sessions: Ints, unsupporte
         rewards: Weighted reward of each slate, then each task's. float64 [R, 1 + K].
         sessions: Session of each slate, its slates together in order of time. int64 [R].
         unsupported: Target probability of items that the log never shows, in [0, 1].
+        calibration: Of the propensities, as of ``diagnostics.propensity_calibration``.
     """
     steps = build_steps(sessions)
     cumulative = cumulative_weights(importance, steps)
@@ -80,6 +90,7 @@ def judge_logged(importance: Floats, rewards: Floats, sessions: Ints, unsupporte
         diagnostics=diagnose(cumulative, steps, unsupported=unsupported),
         cumulative=cumulative,
         weights=final_weights(cumulative, steps),
+        calibration=calibration,
     )
 
 
@@ -131,7 +142,8 @@ def logged_evidence(
     seen = np.zeros(num_items, dtype=bool)
     seen[slates.items[slates.items >= 0]] = True
     unsupported = float((~seen[target.drawn])[target.drawn >= 0].mean())
-    judged = judge_logged(weights, rewards, slates.session, unsupported)
+    calibration = propensity_calibration(slates.propensities, slates.items, num_items, steps)
+    judged = judge_logged(weights, rewards, slates.session, unsupported, calibration)
     models = _predictions(slates, target, by_position, num_items)
     rows = _Rows(candidate, ("weighted", *tasks.names), confidence)
     rows.add_slate("logged", rewards, np.ones_like(weights), steps, LOGGED_WORTH)

@@ -42,15 +42,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of shop, logs and candidates")
     parser.add_argument("--write", type=Path, help="folder for coverage.md and coverage.svg")
     options = parser.parse_args(arguments)
-    repetitions, candidates = (6, 8) if options.quick else (options.repetitions, options.candidates)
-    live, pool = (20_000, 20_000) if options.quick else (300_000, 600_000)
+    repetitions, candidates = (3, 4) if options.quick else (options.repetitions, options.candidates)
+    live, pool = (5_000, 5_000) if options.quick else (300_000, 600_000)
     sizes = SIZES[:2] if options.quick else SIZES
     started = time.monotonic()
     world, logging = open_shop(options.seed)
     cells = run_coverage(world, logging, sizes, repetitions, live, pool, options.seed)
     lines = coverage_lines(cells, sizes, ESTIMATORS)
     print("\n".join(lines), flush=True)
-    slates, live, pool = (10_000, 5_000, 10_000) if options.quick else (100_000, 20_000, 50_000)
+    slates, live, pool = (10_000, 2_000, 2_000) if options.quick else (100_000, 20_000, 50_000)
     results = run_gate(world, logging, candidates, slates, live, pool, options.seed)
     lines += ["", *gate_lines(results, slates)]
     print("\n".join(lines[-len(gate_lines(results, slates)) :]))
@@ -87,8 +87,8 @@ def run_coverage(
     policies = coverage_candidates(world, logging)
     truth = Truth(world, logging, live, pool, 10_000_000 + seed)
     base, gains = float(truth.base.mean[0]), [float(gain[0]) for gain, _ in truth.gains(policies)]
-    base_length = _slates_a_session(world, logging, logging, seed)
-    lengths = [_slates_a_session(world, policy, logging, seed) for policy in policies]
+    base_length = _slates_a_session(world, logging, logging, live // 5, seed)
+    lengths = [_slates_a_session(world, policy, logging, live // 5, seed) for policy in policies]
     cells: Cells = {}
     for size in sizes:
         for repetition in range(repetitions):
@@ -101,8 +101,8 @@ def run_coverage(
     return cells
 
 
-def _slates_a_session(world: ShopWorld, policy: Policy, logging: Policy, seed: int) -> float:
-    log = play(world, policy, logging, 50_000, 20_000_000 + seed)
+def _slates_a_session(world: ShopWorld, policy: Policy, logging: Policy, sessions: int, seed: int) -> float:
+    log = play(world, policy, logging, sessions, 20_000_000 + seed)
     return len(log.session) / log.num_sessions
 
 

@@ -1,6 +1,7 @@
 """The gate on logged slates: each rule refuses in its own words, and says what would decide."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from rl.evaluation.config import GateConfig
 from rl.evaluation.gate import judge
 from rl.evaluation.gate_logged import fairness_rules, logged_findings, parity_rule
+from rl.evaluation.intervals import Estimate
 from rl.evaluation.logged import judge_logged
 
 GATE = GateConfig()
@@ -97,6 +99,17 @@ def test_missing_support_is_said_apart_whether_counted_or_seen_in_the_weights():
     half = judge_logged(np.full(2000, 0.5), np.ones((2000, 3)), np.arange(2000), 0.0)
     seen = logged_findings(half, "ppo", TASKS, GATE)
     assert seen[0].reason.startswith("Missing support: ppo's session weights have a mean of 0.500")
+
+
+def test_propensities_that_are_too_small_refuse():
+    logged = log_of(0.3, 0.1)
+    wrong = replace(logged, calibration=Estimate(1.3, 1.2, 1.4, 100))
+    right = replace(logged, calibration=Estimate(0.9, 0.85, 1.0, 100))
+
+    assert reasons(logged_findings(wrong, "ppo", TASKS, GATE), False)[0].startswith(
+        "Propensities: items were shown 1.300"
+    )
+    assert judge(logged_findings(right, "ppo", TASKS, GATE))["promote"]
 
 
 def test_task_that_falls_refuses_a_gain_in_the_weighted_return():
