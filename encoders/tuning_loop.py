@@ -230,8 +230,7 @@ def _check_data(data: TuningData) -> None:
     for what, part in (("training", data.train), ("validation", data.validation)):
         if len(part) == 0:
             raise ValueError(
-                f"finetune: expected {what} sessions in which a user with a past acts on a new item, found none. "
-                "Take a longer log."
+                f"finetune: expected {what} sessions of a user with a past, found none. Take a longer log."
             )
 
 

@@ -35,8 +35,8 @@ def next_items(
 ) -> dict[str, NextItems]:
     """Some moments of each session: what its user did at earlier moments, and an item acted on then.
 
-    Moments at which nothing came before are left out, and so are items that read like one acted on before:
-    retrieving those again takes no model.
+    Moments at which nothing came before are left out. Items acted on before count like others, as a policy may
+    show them again.
 
     Args:
         behaviours: Rows of whole users: user_id, session_id, item_id, behaviour, timestamp, split.
@@ -63,18 +63,18 @@ def next_items(
     stream = zip(*(column.to_list() for column in columns), chosen.tolist(), strict=True)
     found: dict[str, tuple[list[str], list[int], list[str]]] = {}
     for user, of_user in groupby(stream, key=itemgetter(0)):
-        past, known = Past(), set[str]()
+        past, began = Past(), False
         for _, moment in groupby(of_user, key=itemgetter(1)):
             acts = list(moment)
             for _, _, item, _, split, is_chosen in acts:
-                if is_chosen and known and item_texts[item] not in known:
+                if is_chosen and began:
                     histories, items, users = found.setdefault(split, ([], [], []))
                     histories.append(past.text(history_items))
                     items.append(item_index[item])
                     users.append(user)
             for _, _, item, behaviour, _, _ in acts:
                 past.add(behaviour, item_texts[item])
-                known.add(item_texts[item])
+            began = True
     return {
         split: NextItems(histories, np.array(items, dtype=np.int64), users)
         for split, (histories, items, users) in found.items()

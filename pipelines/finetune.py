@@ -42,9 +42,7 @@ def _finetune(context: StageContext) -> dict[str, Any]:
     files = resolve_model(config.encoder.model)
     data, test = read_tuning_data(context.input("ingest"), config, files)
     if len(test) == 0:
-        raise ValueError(
-            "finetune: expected test sessions in which a user with a past acts on a new item, found none."
-        )
+        raise ValueError("finetune: expected test sessions of a user with a past, found none.")
     curve = _run(context, files, data)
     with tempfile.TemporaryDirectory() as place:
         tuned = _copy_model(context.folder.folder(MODEL), Path(place))

@@ -158,7 +158,7 @@ def test_tuning_on_a_log_that_is_too_short_says_so(tmp_path: Path) -> None:
     tuner = Tuner(resolve_model(str(save_bert(tmp_path / "b"))), "mean", FinetuneConfig(), seed=0)
     nothing = NextItems([], np.zeros(0, np.int64), [])
 
-    with pytest.raises(ValueError, match="expected validation sessions in which a user with a past"):
+    with pytest.raises(ValueError, match="expected validation sessions of a user with a past"):
         data = TuningData(ITEMS, _data().train, nothing, np.zeros((0, 2), np.int64))
         tune(tuner, data, FinetuneConfig(), seed=0, load=lambda: None, save=lambda content: None)
 
