@@ -43,14 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--write", type=Path, help="folder for coverage.md and coverage.svg")
     options = parser.parse_args(arguments)
     repetitions, candidates = (3, 4) if options.quick else (options.repetitions, options.candidates)
-    live, pool = (5_000, 5_000) if options.quick else (300_000, 600_000)
+    live, pool = (5_000, 5_000) if options.quick else (200_000, 500_000)
     sizes = SIZES[:2] if options.quick else SIZES
     started = time.monotonic()
     world, logging = open_shop(options.seed)
     cells = run_coverage(world, logging, sizes, repetitions, live, pool, options.seed)
     lines = coverage_lines(cells, sizes, ESTIMATORS)
     print("\n".join(lines), flush=True)
-    slates, live, pool = (10_000, 2_000, 2_000) if options.quick else (100_000, 20_000, 50_000)
+    slates, live, pool = (10_000, 2_000, 2_000) if options.quick else (100_000, 12_000, 40_000)
     results = run_gate(world, logging, candidates, slates, live, pool, options.seed)
     lines += ["", *gate_lines(results, slates)]
     print("\n".join(lines[-len(gate_lines(results, slates)) :]))
