@@ -41,7 +41,7 @@ def settle(plan: Plan, shard: int) -> dict[str, Any]:
         return dict(plan.parts.read_json(name))
     gathered = _gather(plan, shard)
     rows = gathered.rows
-    told = rows.drop(*ORIGIN, "known", strict=False)
+    told = rows.drop(*ORIGIN, "known", "split", strict=False)
     reason = mark_repeats(told, plan.config.max_behaviours_per_minute, plan.behaviours.index(IMPRESSION))
     new = _new(rows)
     out = np.flatnonzero((reason > 0) & new)

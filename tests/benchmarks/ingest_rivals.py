@@ -113,9 +113,7 @@ def polars_ingest(kind: str, log: Path, out: Path, engine: str) -> dict[str, int
     stamp = sessions["timestamp"].dt.strftime("@%Y%m%dT%H%M%S")
     sessions = sessions.with_columns(
         (names["name"].gather(sessions["user"]) + stamp).alias("session_id"),
-        split.replace_strict(dict(enumerate(SPLITS)), return_dtype=pl.Enum(SPLITS)).alias(
-            "split"
-        ),
+        split.replace_strict(dict(enumerate(SPLITS)), return_dtype=pl.Enum(SPLITS)).alias("split"),
     )
     result = kept.select(
         names["name"].gather(kept["user"]).alias("user_id"),
