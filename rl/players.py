@@ -12,6 +12,7 @@ from encoders.state import States
 from rl.evaluation.ranking import Scorer, put_last, top_items
 from rl.policy.network import SlatePolicy
 from rl.policy.plackett_luce import sample_slates
+from rl.policy.reranking import rerank
 from rl.simulator.simulation import Ensemble, Observation, Sessions, Trace
 
 
@@ -76,6 +77,50 @@ class PolicyPlayer:
             keys=self.keys,
         )
         return sample_slates(logits, self.length, self.generator)
+
+    def watch(self, slates: Tensor, responses: Tensor) -> None:
+        """The observation holds all it needs."""
+
+
+class RerankedPlayer:
+    """A slate policy's best slates, re-ranked for diversity within a loss, and within exposure limits."""
+
+    def __init__(
+        self,
+        policy: SlatePolicy,
+        length: int,
+        allowed_loss: float,
+        groups: Tensor | None = None,
+        group_limits: Tensor | None = None,
+    ) -> None:
+        """As ``rl.policy.reranking.rerank``; an item's worth is its chance to be shown first."""
+        self.policy = policy.eval()
+        self.length, self.allowed_loss = length, allowed_loss
+        self.groups, self.group_limits = groups, group_limits
+        self.vectors = torch.nn.functional.normalize(policy.item_embeddings, dim=-1)
+        self.losses: list[Tensor] = []  # a slate's losses to limits and to diversity, [B, 2] a step
+
+    def start(self, past: Tensor) -> None:
+        """Compute the item keys once."""
+        with torch.no_grad():
+            self.keys = self.policy.item_keys()
+        self.losses = []
+
+    @torch.no_grad()
+    def choose(self, observation: Observation) -> Tensor:
+        """The re-ranked slates at the observation's task weights."""
+        logits = self.policy.logits(
+            observation["past"],
+            observation["history_items"],
+            observation["history_tasks"],
+            observation["task_weights"],
+            keys=self.keys,
+        )
+        found = rerank(
+            logits.softmax(-1), self.vectors, self.length, self.allowed_loss, self.groups, self.group_limits
+        )
+        self.losses.append(torch.stack([found.limits_loss, found.diversity_loss], -1))
+        return found.slates
 
     def watch(self, slates: Tensor, responses: Tensor) -> None:
         """The observation holds all it needs."""

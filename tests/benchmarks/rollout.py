@@ -132,7 +132,7 @@ def measure(routes: list[Route], rounds: int) -> None:
 
 
 @torch.no_grad()
-def full_return(num_items: int, actor: dict[str, torch.Tensor], sessions: int = 1000) -> float:
+def full_return(num_items: int, actor: dict[str, torch.Tensor], sessions: int = 300) -> float:
     """Weighted return a session of a policy that draws from the whole catalogue, in the simulation."""
     policy = SlatePolicy(policy_shape(num_items), item_embeddings(num_items))
     policy.load_state_dict(actor)
@@ -197,7 +197,7 @@ def run(quick: bool) -> dict[str, float]:
     for num_items in (SMALL, LARGE) if quick else (SMALL, LARGE, HUGE):
         before = peak_memory_bytes()
         routes = make_routes(num_items, settings)
-        measure(routes, 1 if quick else 8)
+        measure(routes, 1 if quick else 6)
         for route in routes:
             ends[route.name, num_items] = rates = route.rates(steps)
             print(
@@ -226,7 +226,7 @@ def run(quick: bool) -> dict[str, float]:
 
 def curves(quick: bool) -> dict[str, float]:
     """What candidates cost in what is learned: returns over the whole catalogue of 10,000 items."""
-    rounds = 2 if quick else 40
+    rounds = 2 if quick else 24
     whole = learning_curve(LARGE, rounds, num_candidates=LARGE)
     part = learning_curve(LARGE, rounds)
     for name, curve in (("whole catalogue", whole), ("candidates", part)):

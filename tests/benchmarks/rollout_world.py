@@ -23,6 +23,7 @@ FEATURE_WIDTH = 32
 SLATE_LENGTH = 5
 HISTORY_LENGTH = 32
 NUM_USERS = 2000
+NUM_TOPICS = 24
 TASKS = build_tasks(
     {
         "view": TaskConfig(weight=0.2),
@@ -35,9 +36,12 @@ SUMMARY_WIDTH = summary_width(len(TASKS), FEATURE_WIDTH)
 
 @lru_cache(maxsize=1)
 def item_embeddings(num_items: int) -> Tensor:
-    """Unit vectors. float32 [N, D]."""
+    """Unit vectors around those of topics, as texts have them. float32 [N, D]."""
     generator = torch.Generator().manual_seed(num_items)
-    return torch.nn.functional.normalize(torch.randn(num_items, TEXT_WIDTH, generator=generator))
+    topics = torch.randn(NUM_TOPICS, TEXT_WIDTH, generator=generator)
+    topic = torch.randint(NUM_TOPICS, (num_items,), generator=generator)
+    noise = torch.randn(num_items, TEXT_WIDTH, generator=generator)
+    return torch.nn.functional.normalize(topics[topic] + 0.6 * noise)
 
 
 def _member(num_items: int, features: Tensor, seed: int) -> ResponseModel:

@@ -30,7 +30,21 @@ TINY = [
     "rl.evaluation.num_sessions=60",
     "rl.evaluation.num_bootstrap=100",
 ]
-POLICIES = {"logging", "random", "popular", "greedy", "clone", "ppo"}
+POLICIES = {"logging", "random", "popular", "greedy", "bandit", "clone", "ppo"}
+RANKED = {
+    *(
+        "random",
+        "popular",
+        "recently_popular",
+        "nearest_content",
+        "item_knn",
+        "als",
+        "bpr",
+        "sasrec",
+        "bandit",
+    ),
+    *("greedy", "clone", "ppo"),
+}
 
 
 def command(*arguments: str) -> list[str]:
@@ -68,13 +82,17 @@ def test_report_tells_the_truth_of_every_policy(shop_run: Path) -> None:
         assert policy["weighted"]["low"] <= policy["weighted"]["mean"] <= policy["weighted"]["high"]
         assert set(policy["tasks"]) == {"view", "cart", "purchase"}
     assert report["truth"]["upper_bound"]["mean"] > truth["random"]["weighted"]["mean"]
-    assert {row["name"] for row in report["ranking"]["view"]} >= {
-        "random",
-        "popular",
-        "item_knn",
-        "clone",
-        "ppo",
-    }
+    assert {row["name"] for row in report["ranking"]["view"]} == RANKED
+    assert {policy["name"] for policy in report["simulated"]["policies"]} == RANKED | {"logging"}
+    checks = report["fitness"]["log"] + report["fitness"]["policies"]
+    assert [check["answer"] for check in checks[:2]] == ["yes", "yes"]
+    assert [check["question"] for check in checks[4:]] == [
+        f"Is ppo better than {p}?" for p in ("clone", "greedy", "bandit")
+    ]
+    assert len(report["examples"]) == 10 and all(len(user["slate"]) == 5 for user in report["examples"])
+    assert any(item["reasons"] for user in report["examples"] for item in user["slate"])
+    assert {point["kind"] for point in report["front"]["points"]} == {"rival", "candidate", "one task"}
+    assert sum(report["importance"]["counts"]) > 0
     assert "<html" in (shop_run / "report.html").read_text()
 
 
@@ -138,6 +156,35 @@ def test_killed_training_continues_and_leaves_nothing_half_done(shop_run: Path) 
     assert process.returncode == 130
     assert "slatewise train: interrupted" in rest
     assert "Traceback" not in rest
+
+
+def test_dqn_with_a_lever_trains_by_its_settings(shop_run: Path) -> None:
+    settings = [
+        "rl.algorithm=dqn",
+        "rl.dqn.num_updates=4",
+        "rl.dqn.batch_rows=128",
+        "rl.levers.diversity=0.1",
+    ]
+
+    done = slatewise("train", *TINY, f"paths.run={shop_run}", *settings, "--json")
+
+    assert done.returncode == 0, done.stderr
+    manifest = read(shop_run / "train" / "manifest.json")
+    assert manifest["result"]["stopped"] is None
+    curve = read(shop_run / "train" / "learning_curve.json")
+    assert [look["iteration"] for look in curve] == [1, 2, 3, 4]
+    assert read(shop_run / "train" / "shape.json")["num_tasks"] == 3
+
+
+def test_training_that_goes_wrong_says_why_and_keeps_what_there_is(shop_run: Path) -> None:
+    before = read(shop_run / "train" / "manifest.json")
+
+    done = slatewise("train", *TINY, f"paths.run={shop_run}", "rl.ppo.min_entropy=50")
+
+    assert done.returncode == 1
+    assert "train: round 1: the policy no longer tries anything" in done.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert read(shop_run / "train" / "manifest.json") == before
 
 
 def test_other_schema_version_is_refused(shop_run: Path, tmp_path: Path) -> None:

@@ -280,7 +280,6 @@ def test_resumed_training_goes_on_along_the_same_curve(build, tmp_path):
     second.restore_from_path(path)
     resumed = half + train(second, 8)
 
-    print(curve, resumed)
     between, last = slice(4, 8), slice(8, 12)
     assert np.mean(curve[last]) - np.mean(curve[:4]) > 1.5
     assert np.mean(resumed[between]) == pytest.approx(np.mean(curve[between]), abs=0.5)
