@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import torch
 
 from encoders.sessions import SessionLog
 from pipelines.artifacts import Folder, RunDirectory
@@ -73,6 +74,7 @@ def publish_truth(run: RunDirectory, returns: Returns, upper_bound: str | None) 
 
 def _evaluate(context: StageContext) -> dict[str, Any]:
     config, settings = context.config, context.config.rl.evaluation
+    torch.set_num_threads(settings.num_threads)
     tasks = build_tasks(config.rl.tasks)
     setting = Setting(CANDIDATE, tasks.names, tasks.weights, settings.confidence)
     bootstrap = Bootstrap(settings.num_bootstrap, settings.confidence, config.seed)

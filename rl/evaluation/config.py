@@ -97,6 +97,11 @@ class EvaluationConfig(BaseModel):
     batch_scores: int = Field(
         2_000_000, ge=1000, description="Scores held at once, states times items; 4 bytes each, a few copies."
     )
+    num_threads: int = Field(
+        1,
+        ge=1,
+        description="Threads of torch in fitting, play and scoring; two crawl where anything else runs.",
+    )
     max_importance_weight: float = Field(
         20.0, gt=0, description="Cap of the clipped off-policy estimate's weights."
     )

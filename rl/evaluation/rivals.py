@@ -90,15 +90,15 @@ def als_scorer(pasts: UserPasts, num_items: int, config: RivalsConfig, seed: int
     Source:
         Hu, Koren and Volinsky 2008, "Collaborative filtering for implicit feedback datasets", as in ``implicit``.
     """
-    model = AlternatingLeastSquares(
-        factors=config.factors,
-        regularization=config.als_regularization,
-        alpha=config.als_alpha,
-        iterations=config.als_iterations,
-        random_state=seed,
-        num_threads=1,
-    )
     with threadpool_limits(1, "blas"):  # many small systems: BLAS threads only get in each other's way
+        model = AlternatingLeastSquares(
+            factors=config.factors,
+            regularization=config.als_regularization,
+            alpha=config.als_alpha,
+            iterations=config.als_iterations,
+            random_state=seed,
+            num_threads=1,
+        )
         model.fit(pasts.train_matrix(num_items), show_progress=False)
     items = np.asarray(model.item_factors, dtype=np.float32)  # [N, F]
 

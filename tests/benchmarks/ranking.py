@@ -171,7 +171,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="a fiftieth of the size, to see that it runs")
     quick = parser.parse_args().quick
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)  # the other core ranks
     num_states, num_items = (20_000, 1_000) if quick else (1_000_000, 10_000)
     print(f"Ranking {num_states:,} states by {num_items:,} items, 2 policies, on 2 cores", flush=True)
     rates = rivals(2_000 if quick else 20_000, num_items, rounds=1 if quick else 3)

@@ -12,6 +12,7 @@ from rl.evaluation.ranking import (
     ranking_states,
     ranking_table,
     score_ranking,
+    top_items,
 )
 from tests.unit.rl.evaluation_logs import TASKS, session_log
 
@@ -118,6 +119,21 @@ def test_metrics_equal_torchmetrics_on_random_cases(k):
         for metric, value in expected.items():
             assert scores.gains[metric][row] == pytest.approx(float(value), abs=1e-6), metric
         assert scores.lists[row].tolist() == np.argsort(-table[row])[:k].tolist()
+
+
+@pytest.mark.parametrize("num_items", [5, 700, 3000])
+def test_best_items_are_those_of_a_full_sort(num_items):
+    rng = np.random.default_rng(0)
+    apart = rng.permuted(np.tile(np.arange(num_items, dtype=np.float32), (40, 1)), axis=1)
+    apart[::3, : num_items // 2] = -np.inf  # not in the running
+    tied = rng.integers(3, size=(40, num_items)).astype(np.float32)
+
+    for scores in (apart, tied):
+        best = top_items(scores, 4)
+        expected = -np.sort(-scores, axis=1)[:, :4]
+        np.testing.assert_array_equal(np.take_along_axis(scores, best, axis=1), expected)
+        assert all(len(set(row)) == 4 for row in best.tolist())
+    np.testing.assert_array_equal(top_items(apart[1::3], 4), np.argsort(-apart[1::3], axis=1)[:, :4])
 
 
 def test_constant_scores_hit_k_in_n_and_batches_do_not_matter():
