@@ -73,11 +73,12 @@ def _gap_keys(
 
 def _stamped(user: pl.Series, start_us: pl.Series, names: pl.Series) -> pl.Series:
     stamp = start_us.cast(pl.Datetime("us")).dt.strftime("%Y%m%dT%H%M%S")
-    frame = pl.DataFrame({"user": _escaped(names).gather(user), "stamp": stamp})
+    frame = pl.DataFrame({"user": escaped(names).gather(user), "stamp": stamp})
     return frame.select(pl.concat_str("user", pl.lit("@"), "stamp").alias("id"))["id"]
 
 
-def _escaped(names: pl.Series) -> pl.Series:
+def escaped(names: pl.Series) -> pl.Series:
+    """Names of users as they begin a session's id: what marks its end there does not occur in them."""
     plain = names.str.replace_all("%", "%25", literal=True).str.replace_all(":", "%3A", literal=True)
     return plain.str.replace_all("@", "%40", literal=True)
 
@@ -94,7 +95,7 @@ def _ids_by_row(
     by_gap = stamped.extend_constant(None, 1).gather(np.where(keys < 0, len(stamped), keys))
     if given is None:
         return by_gap
-    frame = pl.DataFrame({"user": _escaped(names).gather(user), "given": given, "gap": by_gap})
+    frame = pl.DataFrame({"user": escaped(names).gather(user), "given": given, "gap": by_gap})
     return frame.select(pl.coalesce(pl.concat_str("user", pl.lit(":"), "given"), "gap").alias("id"))["id"]
 
 

@@ -86,6 +86,10 @@ def _execute(name: str, config: Config, options: argparse.Namespace, remote: lis
 
 
 def _result(name: str, config: Config, options: argparse.Namespace, remote: list[str]) -> dict[str, Any]:
+    if getattr(options, "dry_run", False):
+        from pipelines.ingest_preview import preview
+
+        return preview(config)
     if name in ENTRIES:
         from pipelines.stages import run_stage
 
@@ -93,6 +97,8 @@ def _result(name: str, config: Config, options: argparse.Namespace, remote: list
         return {**{key: manifest[key] for key in ("stage", "skipped", "seconds")}, **manifest["result"]}
     module, _, function = COMMANDS[name].constant.partition(":")
     command = getattr(import_module(module), function)
+    if name == "forget":
+        return dict(command(config, options.user))
     own: dict[str, list[Any]] = {"submit": [remote], "serve": [config.serve.policy]}
     if name == "compare":
         own[name] = [options.overrides, options.page]
@@ -170,6 +176,10 @@ def _parser(name: str, entry: Entry) -> argparse.ArgumentParser:
         parser.add_argument("--page", metavar="FILE", help="also write them as a page")
         parser.add_argument("overrides", nargs="*", metavar="RUN", help="run directories")
         return parser
+    if name == "forget":
+        parser.add_argument("user", metavar="USER", help="the user's id, as the log has it")
+    if name == "ingest":
+        parser.add_argument("--dry-run", action="store_true", help="read the head, say what was understood")
     what = "RUN" if name == "status" else "dotted.key=value"
     parser.add_argument("overrides", nargs="*", metavar=what, help="settings that win over the file's")
     return parser

@@ -59,7 +59,7 @@ def _changed(
 ) -> Iterator[tuple[str, Any]]:
     for name, value in values.items():
         child = getattr(model, name)
-        if isinstance(child, BaseModel):
+        if isinstance(child, BaseModel) and defaults[name] is not None:
             yield from _changed(f"{prefix}{name}.", child, value, defaults[name])
         elif value != defaults[name]:
             yield prefix + name, value

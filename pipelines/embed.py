@@ -19,6 +19,7 @@ from pipelines.artifacts import ArtifactError, Folder, open_filesystem
 from pipelines.config import Config
 from pipelines.embed_pictures import Pictures, embed_pictures
 from pipelines.encode import encode_texts
+from pipelines.ingest_base import shard_files
 from pipelines.model import DECISIVE, find_model, prompts
 from pipelines.stages import Stage, StageContext
 
@@ -138,8 +139,9 @@ def read_texts(ingest: Folder, config: EncoderConfig, files: ModelFiles) -> Text
     by_id = dict(zip(item_ids, items, strict=True))
     columns = ["user_id", "session_id", "item_id", "behaviour", "timestamp"]
     pasts = PastTexts([], [], [], [])
-    for name in ingest.folder("behaviours").files():
-        shard = pl.DataFrame(ingest.read_table(f"behaviours/{name}", columns=columns))
+    for names in shard_files(ingest.folder("behaviours").files()).values():
+        tables = [ingest.read_table(f"behaviours/{name}", columns=columns) for name in names]
+        shard = pl.DataFrame(pa.concat_tables(tables))
         part = past_texts(shard, by_id, config.history_items)
         pasts.session_ids.extend(part.session_ids)
         pasts.sessions.extend(past_prompt + text for text in part.sessions)

@@ -105,7 +105,9 @@ def _ingest(plan: Plan, config: Config, crew: Workers, work: Work) -> dict[str, 
     cuts = _cuts(plan, kind)
     splits = _sum(crew.run(finish, [(n, kind, *cuts) for n in range(plan.num_shards)], "shards of Parquet"))
     result["sessions"] = {name: splits.get(name, 0) for name in SPLITS}
-    return {**_add(work.result, result), **items, "log": {**work.record, "cuts_us": list(cuts)}}
+    if "rows_forgotten" in work.result:
+        result["rows_forgotten"] = work.result["rows_forgotten"]
+    return {**result, **_add(work.result, result), **items, "log": {**work.record, "cuts_us": list(cuts)}}
 
 
 def _cuts(plan: Plan, kind: str) -> tuple[int, int]:

@@ -52,7 +52,12 @@ def column_names(file: LogFile, table: Format) -> list[str] | None:
 
 
 def read_piece(
-    file: LogFile, piece: Piece, table: Format, columns: list[str], entries: Entries | None = None
+    file: LogFile,
+    piece: Piece,
+    table: Format,
+    columns: list[str],
+    entries: Entries | None = None,
+    block_bytes: int = BLOCK_BYTES,
 ) -> Iterator[pl.DataFrame]:
     """The named columns as text (times of Parquet keep their type), with the line of each row.
 
@@ -64,6 +69,7 @@ def read_piece(
         table: Its format.
         columns: Columns that the file or its folders have.
         entries: The list that each row holds, whose entries become rows.
+        block_bytes: Text that a frame is of, where the piece is a stream.
 
     Yields:
         Frames of about ``BLOCK_BYTES`` of text: ``LINE`` int64 and then ``columns``, ``LINE_COLUMN`` and those of
@@ -75,7 +81,11 @@ def read_piece(
     own = [c for c in columns if c not in file.partitions]
     added = [pl.lit(file.partitions[c], pl.String).alias(c) for c in columns if c in file.partitions]
     try:
-        frames = _parquet(file, piece, own) if file.kind == "parquet" else _text(file, piece, table, own)
+        frames = (
+            _parquet(file, piece, own)
+            if file.kind == "parquet"
+            else _text(file, piece, table, own, block_bytes)
+        )
         for frame in frames:
             rows = frame.with_columns(added) if added else frame
             yield _entries(rows, entries) if entries else rows
@@ -89,10 +99,12 @@ def with_lines(rows: pl.DataFrame, file: LogFile) -> pl.DataFrame:
     return rows.with_columns(line.alias(LINE_COLUMN))
 
 
-def _text(file: LogFile, piece: Piece, table: Format, columns: list[str]) -> Iterator[pl.DataFrame]:
+def _text(
+    file: LogFile, piece: Piece, table: Format, columns: list[str], block_bytes: int
+) -> Iterator[pl.DataFrame]:
     line = piece.line
     header: list[str] | None = table.header
-    for block in _blocks(file, piece, table, BLOCK_BYTES):
+    for block in _blocks(file, piece, table, block_bytes):
         body = block
         if file.kind == "csv" and header is None:
             header, skipped = _file_header(file, piece, table, block)

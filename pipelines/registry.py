@@ -129,6 +129,14 @@ COMMANDS: dict[str, Entry] = {
         sections=(),
         example="slatewise compare runs/shop runs/shop-greedier --page compare.html",
     ),
+    "forget": Entry(
+        constant="pipelines.forget:forget_command",
+        summary="Remove a user's rows from every table of a run, keep them out, and say what must be retrained.",
+        reads="USER, the id as the log has it; with pseudonyms, their key's variable.",
+        writes="The run's tables without the user, and forgotten.json, which later ingests heed.",
+        sections=("paths.run", "encoder.store"),
+        example="slatewise forget 512475445 paths.run=runs/shop",
+    ),
     "status": Entry(
         constant="pipelines.status:run_status",
         summary="Say which stages of a run are done, when, how long they took and what an interruption left.",
