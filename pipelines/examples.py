@@ -11,6 +11,7 @@ from encoders.sessions import SessionLog
 from pipelines.artifacts import RunDirectory
 from pipelines.config import Config
 from pipelines.players import load_policy
+from rl.evaluation.page_tables import figure
 from rl.evaluation.pasts import UserPasts
 from rl.evaluation.ranking import JudgedStates
 from rl.explain import Influence, explain_slate
@@ -18,6 +19,7 @@ from rl.policy.plackett_luce import best_slates, slate_log_prob
 from rl.tasks import Tasks
 
 NUM_EXAMPLES = 10
+NUM_NEW = 3
 MAX_ACTS = 8  # of the past, and of the session, the latest
 MIN_ODDS = 1.05  # an influence below this is no reason
 MAX_REASONS = 2
@@ -79,16 +81,26 @@ def example_users(
 
 
 def choose_states(judged: JudgedStates, pasts: UserPasts) -> list[int]:
-    """Rows of ten users, evenly from the least to the most known; of each the session's state furthest on."""
+    """Rows of ten users, three of them new where there are ten: of each its last session's state furthest on.
+
+    The new ones are spread evenly over how much their session tells, the others over how much their past does.
+    """
     if not len(judged):
         return []
     users = pasts.users[judged.sessions]
-    last = np.lexsort((judged.before, judged.sessions, users))
-    ends = last[np.append(np.diff(users[last]) != 0, True)]  # the last state of each user's last session
+    order = np.lexsort((judged.before, judged.sessions, users))
+    ends = order[np.append(np.diff(users[order]) != 0, True)]  # the last state of each user's last session
     known = pasts.counts_before(judged.sessions[ends])
-    order = ends[np.argsort(known, kind="stable")]
-    picked = np.unique(np.linspace(0, len(order) - 1, NUM_EXAMPLES).round().astype(int))
-    return [int(row) for row in order[picked]]
+    new = ends[known == 0][np.argsort(judged.before[ends[known == 0]], kind="stable")]
+    old = ends[known > 0][np.argsort(known[known > 0], kind="stable")]
+    wanted = min(len(old), NUM_EXAMPLES - min(NUM_NEW, len(new)))
+    return [int(row) for row in (*_spread(new, NUM_EXAMPLES - wanted), *_spread(old, wanted))]
+
+
+def _spread(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """So many of the rows, evenly, the first and the last among them."""
+    place = np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int))
+    return np.asarray(rows[place])
 
 
 def item_titles(items: pa.Table) -> list[str]:
@@ -133,7 +145,7 @@ def _kept(influences: list[Influence]) -> list[Influence]:
 
 
 def _sentence(influence: Influence, history: dict[int, str]) -> str:
-    odds = f"odds ×{influence.odds:.3g}"
+    odds = f"odds ×{figure(influence.odds)}"
     if influence.kind == "history":
         return f"{history[influence.place]} in this session ({odds})"
     if influence.kind == "past":

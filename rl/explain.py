@@ -16,7 +16,7 @@ class Influence:
     """A part of the state that speaks for an item."""
 
     kind: Literal["history", "past", "item"]
-    place: int  # in the history, oldest first; -1 for the others
+    place: int  # of the item's last act in the history, oldest first; -1 for the others
     odds: float  # of the item, as many times what they are without it, against the catalogue's mean
 
 
@@ -29,10 +29,11 @@ def explain_slate(
     mean_past: NDArray[np.float32],
     keys: ItemKeys | None = None,
 ) -> list[list[Influence]]:
-    """What speaks for each item of a slate, the strongest first: acts of the session, the past, the item itself.
+    """What speaks for each item of a slate, the strongest first: items of the session, the past, the item itself.
 
-    Each act of the history is left out in turn, the past is replaced by the average user's, and the item's own bias
-    is held against the catalogue's. Exact for what the policy computes, and no claim on why users act.
+    Each item of the history is left out in turn with all acts on it, the past is replaced by the average user's, and
+    the item's own bias is held against the catalogue's. Exact for what the policy computes, and no claim on why users
+    act.
 
     Args:
         policy: In evaluation mode.
@@ -47,12 +48,14 @@ def explain_slate(
     """
     keys = policy.item_keys() if keys is None else keys
     items, tasks = states.history_items[0], states.history_tasks[0]
-    known = np.flatnonzero(items >= 0)
-    count = len(known) + 2  # as it is, without each act, with the average past
+    last = {int(item): place for place, item in enumerate(items) if item >= 0}  # of each item
+    count = len(last) + 2  # as it is, without each item, with the average past
     rows_items, rows_tasks = np.tile(items, (count, 1)), np.tile(tasks, (count, 1))
-    for row, place in enumerate(known, start=1):
-        rows_items[row] = np.concatenate([[-1], np.delete(items, place)])  # the others stay right-aligned
-        rows_tasks[row] = np.concatenate([[-1], np.delete(tasks, place)])
+    for row, item in enumerate(last, start=1):
+        order = np.argsort(items != item, kind="stable")  # the others stay in order and to the right
+        gone = items[order] == item
+        rows_items[row] = np.where(gone, -1, items[order])
+        rows_tasks[row] = np.where(gone, -1, tasks[order])
     past = np.repeat(states.past, count, axis=0)
     past[-1] = mean_past
     weights = torch.from_numpy(task_weights).expand(count, -1)
@@ -63,12 +66,11 @@ def explain_slate(
     gains = (centred[0] - centred[1:]).numpy()  # [count - 1, L]
     bias = weights[:1] @ keys.biases.T
     own = (bias - bias.mean())[0, slate].double().numpy()  # [L]
-    parts = [("history", int(place)) for place in known]
     out = []
     for column in range(len(slate)):
         found = [
             Influence("history", place, float(np.exp(gains[row, column])))
-            for row, (_, place) in enumerate(parts)
+            for row, place in enumerate(last.values())
         ]
         found.append(Influence("past", -1, float(np.exp(gains[-1, column]))))
         found.append(Influence("item", -1, float(np.exp(own[column]))))

@@ -103,8 +103,8 @@ def train_clone(
         policy.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, config.learning_rate, total_steps=config.num_epochs * steps, pct_start=0.1
-    )
+        optimiser, config.learning_rate, total_steps=max(config.num_epochs * steps, 11), pct_start=0.1
+    )  # at 10 steps torch divides by a rise of none
     history: list[dict[str, float]] = []
     best, best_loss = copy.deepcopy(policy.state_dict()), float("inf")
     for epoch in range(config.num_epochs):

@@ -10,21 +10,30 @@ from tests.unit.rl.evaluation_logs import TASKS, session_log
 VIEW, RETURN = 0, 2
 
 
-def test_ten_users_from_new_to_long_known_each_at_the_end_of_its_last_session():
-    train = [[(0, VIEW)] * user for user in range(30)]  # user u has u behaviours before
-    test = [[(1, VIEW), (2, VIEW)] for _ in range(30)]
-    users = [f"u{user:02}" for user in range(30)]
-    log = session_log(train + test + [[(3, VIEW)]], [0] * 30 + [2] * 31, users=[*users, *users, "u00"])
+def test_ten_users_three_of_them_new_each_at_the_end_of_its_last_session():
+    train = [[(0, VIEW)] * (user % 5) for user in range(50)]  # a fifth of the users have no past
+    test = [[(item, VIEW) for item in range(1 + user // 10)] for user in range(50)]
+    users = [f"u{user:02}" for user in range(50)]
+    log = session_log(
+        train + test + [[(3, VIEW), (4, VIEW)]], [0] * 50 + [2] * 51, users=[*users, *users, "u49"]
+    )
     judged, pasts = ranking_states(log, 3, 4, 1000), user_pasts(log, TASKS)
 
     chosen = choose_states(judged, pasts)
 
-    assert len(chosen) == 10
     assert len(set(pasts.users[judged.sessions[chosen]])) == 10
     known = pasts.counts_before(judged.sessions[chosen])
-    assert known.tolist() == sorted(known) and known[0] == 1 and known[-1] == 29
-    assert all(judged.targets[row] == 2 for row in chosen[1:])
+    assert known[:3].tolist() == [0, 0, 0] and known[3] == 1 and known[-1] == 4 + 5  # u49's second session
+    assert known[3:].tolist() == sorted(known[3:])
+    assert judged.before[chosen][:3].tolist() == [0, 2, 4]  # all but the last item of the session
+    assert judged.targets[chosen[-1]] == 4
     assert choose_states(judged.rows(slice(0, 0)), pasts) == []
+
+
+def test_few_users_are_all_examples():
+    log = session_log([[(0, VIEW)]] * 4, [2] * 4)
+
+    assert sorted(choose_states(ranking_states(log, 3, 4, 10), user_pasts(log, TASKS))) == [0, 1, 2, 3]
 
 
 def test_past_holds_the_latest_acts_of_earlier_sessions_costs_included():

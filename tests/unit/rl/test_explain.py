@@ -30,15 +30,15 @@ def centred(policy: SlatePolicy, past, items, tasks, weights) -> np.ndarray:
 def test_odds_are_those_with_and_without_the_part(policy):
     rng = np.random.default_rng(0)
     past, mean_past = rng.normal(size=(2, D)).astype(np.float32)
-    items, tasks, weights = np.array([-1, 2, 5]), np.array([-1, 0, 1]), np.float32([0.25, 0.75])
+    items, tasks, weights = np.array([2, 5, 2]), np.array([0, 1, 1]), np.float32([0.25, 0.75])
     slate = np.array([1, 4])
 
     reasons = explain_slate(policy, States(past[None], items[None], tasks[None]), slate, weights, mean_past)
 
     whole = centred(policy, past, items, tasks, weights)
     without = {
-        ("history", 1): centred(policy, past, np.array([-1, -1, 5]), np.array([-1, -1, 1]), weights),
-        ("history", 2): centred(policy, past, np.array([-1, -1, 2]), np.array([-1, -1, 0]), weights),
+        ("history", 1): centred(policy, past, np.array([-1, 2, 2]), np.array([-1, 0, 1]), weights),
+        ("history", 2): centred(policy, past, np.array([-1, -1, 5]), np.array([-1, -1, 1]), weights),
         ("past", -1): centred(policy, mean_past, items, tasks, weights),
     }
     bias = (policy.item_keys().biases @ torch.from_numpy(weights)).double().numpy()
