@@ -10,13 +10,14 @@ import numpy as np
 from encoders.columns import IMPRESSION
 from encoders.sessionise import SPLITS, split_starts
 from encoders.validity import REASONS, check_rules
-from pipelines.artifacts import ArtifactError, Folder
+from pipelines.artifacts import ArtifactError, Folder, RunDirectory
 from pipelines.config import Config
 from pipelines.forgotten import read_forgotten
 from pipelines.ingest_finish import finish
-from pipelines.ingest_items import number_items, write_items, write_rare
+from pipelines.ingest_items import TABLE, number_items, write_items, write_rare
 from pipelines.ingest_parts import read_ipc
 from pipelines.ingest_plan import Plan
+from pipelines.ingest_profile import PAGE, add_up, profile_lines, profile_page
 from pipelines.ingest_settle import settle, suppress
 from pipelines.ingest_spread import spread
 from pipelines.ingest_work import Work, content_of, find_work, pseudonym_key
@@ -103,11 +104,25 @@ def _ingest(plan: Plan, config: Config, crew: Workers, work: Work) -> dict[str, 
     items = write_items(plan, config, batches, kind)
     _check_size(config, {"num_users": work.result.get("num_users", 0) + result["num_users"], **items})
     cuts = _cuts(plan, kind)
-    splits = _sum(crew.run(finish, [(n, kind, *cuts) for n in range(plan.num_shards)], "shards of Parquet"))
+    done = crew.run(finish, [(n, kind, *cuts) for n in range(plan.num_shards)], "shards of Parquet")
+    splits = _sum(shard["sessions"] for shard in done)
     result["sessions"] = {name: splits.get(name, 0) for name in SPLITS}
     if "rows_forgotten" in work.result:
         result["rows_forgotten"] = work.result["rows_forgotten"]
-    return {**result, **_add(work.result, result), **items, "log": {**work.record, "cuts_us": list(cuts)}}
+    result = {**result, **_add(work.result, result), **items}
+    _show(plan, config, add_up(plan, [s["profile"] for s in done], result, plan.folder.read_table(TABLE)))
+    return {**result, "log": {**work.record, "cuts_us": list(cuts)}}
+
+
+def _show(plan: Plan, config: Config, profile: dict[str, Any]) -> None:
+    """The profile on the terminal, and as a page."""
+    tasks = config.rl.tasks
+    words = {name: task.behaviour or name for name, task in tasks.items()}
+    funnel = [(words[task.after], words[name]) for name, task in tasks.items() if task.after is not None]
+    plan.folder.write_bytes(PAGE, profile_page(profile, funnel, f"Ingest of {config.paths.log}").encode())
+    for line in profile_lines(profile, funnel):
+        print(line)
+    print(f"page       {RunDirectory(config.paths.run).join(f'ingest/{PAGE}')}")
 
 
 def _cuts(plan: Plan, kind: str) -> tuple[int, int]:

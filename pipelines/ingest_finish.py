@@ -12,6 +12,7 @@ from encoders.sessionise import SPLITS, split_numbers
 from encoders.validity import NUMBERS, TEXTS
 from pipelines.ingest_parts import read_ipc
 from pipelines.ingest_plan import Plan
+from pipelines.ingest_profile import Acts, published_acts, shard_profile
 from pipelines.ingest_settle import RESPONSE_LACKS, Settled, read_settled
 
 BEHAVIOURS = pa.schema(
@@ -40,8 +41,8 @@ PARQUET: dict[
 }
 
 
-def finish(plan: Plan, shard: int, kind: str, validation_from_us: int, test_from_us: int) -> dict[str, int]:
-    """Write one shard of ``behaviours/``. Returns the number of new sessions of each split."""
+def finish(plan: Plan, shard: int, kind: str, validation_from_us: int, test_from_us: int) -> dict[str, Any]:
+    """Write one shard of ``behaviours/``. Returns ``sessions``, how many are new of each split, and ``profile``."""
     settled = read_settled(plan, shard, kind)
     by_time = split_numbers(settled.sessions.start_us, validation_from_us, test_from_us)
     numbers = {name: number for number, name in enumerate(SPLITS)}
@@ -58,7 +59,14 @@ def finish(plan: Plan, shard: int, kind: str, validation_from_us: int, test_from
     shown = np.zeros(len(fresh), dtype=np.bool_)  # a session may have lost all its rows
     shown[rows["session"].to_numpy()] = True
     counts = np.bincount(split[fresh & shown], minlength=len(SPLITS))
-    return {name: int(counts[number]) for name, number in numbers.items()}
+    sessions = {name: int(counts[number]) for name, number in numbers.items()}
+    acts = published_acts(plan, shard) if plan.base else _acts(rows)
+    return {"sessions": sessions, "profile": shard_profile(plan, shard, acts)}
+
+
+def _acts(rows: pl.DataFrame) -> Acts:
+    columns = ("user", "session", "item", "behaviour", "timestamp")
+    return Acts(*(rows[name].to_numpy().astype(np.int64) for name in columns))
 
 
 def _with_responses(plan: Plan, rows: pl.DataFrame) -> pl.DataFrame:

@@ -102,7 +102,7 @@ def test_a_forgotten_user_is_in_no_table_and_never_comes_back(
 
     assert main(["forget", "u1", f"paths.run={ours.paths.run}", "--json"]) == 0
 
-    told = json.loads(capsys.readouterr().out)
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
     name = told["user"]
     assert (name == "u1") is (key is None)
     assert told["retrain"] == ["train"]
