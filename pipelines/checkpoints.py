@@ -25,7 +25,7 @@ class Progress:
         self.trainer = trainer
         self.policy = clone
         self.best = {name: value.clone() for name, value in clone.state_dict().items()}
-        self.best_iteration, self.best_return = 0, float("-inf")
+        self.best_iteration, self.best_return = 0, float("-inf")  # round kept, highest return seen
         self.iteration = 0
         self.curve: list[Record] = []
         if folder is not None and folder.exists("progress.json"):
@@ -39,12 +39,16 @@ class Progress:
             logger.info("train: continues from iteration %d", self.iteration)
 
     def note(self, iteration: int, record: Record, state: dict[str, torch.Tensor]) -> None:
-        """Add an evaluation and write a checkpoint."""
+        """Add an evaluation and write a checkpoint.
+
+        The latest policy within a standard error of the highest return is the one to keep: later ones have learned
+        more, and the highest of many noisy looks is often an early one by luck.
+        """
         self.iteration = iteration
         self.curve.append(record)
-        if record["held_out/weighted"] > self.best_return:
+        if record["held_out/weighted"] >= self.best_return - record["held_out/error"]:
             self.best, self.best_iteration = state, iteration
-            self.best_return = record["held_out/weighted"]
+        self.best_return = max(self.best_return, record["held_out/weighted"])
         if self.folder is None:
             return
         name = f"checkpoint-{iteration:06d}"

@@ -28,7 +28,7 @@ class HeldOutJudge:
         self.past = torch.from_numpy(log.past[sessions])
 
     def __call__(self, policy: SlatePolicy) -> Record:
-        """Mean signed returns: ``held_out/weighted`` and ``held_out/<task>``."""
+        """Mean signed returns, ``held_out/weighted`` with its standard error ``held_out/error``, and by task."""
         tasks = self.ensemble.tasks
         generator = torch.Generator().manual_seed(self.config.seed)
         weights = torch.from_numpy(tasks.weights).expand(len(self.past), -1)
@@ -43,6 +43,8 @@ class HeldOutJudge:
             self.ensemble.max_steps,
         )
         mean = returns.mean(0)
-        record = {"held_out/weighted": float(mean @ torch.from_numpy(tasks.weights))}
+        weighted = returns @ torch.from_numpy(tasks.weights)
+        error = float(weighted.std(correction=0)) / len(weighted) ** 0.5
+        record = {"held_out/weighted": float(weighted.mean()), "held_out/error": error}
         record |= {f"held_out/{name}": float(mean[k]) for k, name in enumerate(tasks.names)}
         return record | {"held_out/length": float(lengths.float().mean())}

@@ -170,7 +170,7 @@ def _iterate(
     progress: Progress,
     on_iteration: Callable[[Record], None],
 ) -> str | None:
-    """PPO rounds with a look at the held-out simulator now and then; stops when it has not risen for long.
+    """PPO rounds with a look at the held-out simulator now and then; stops when it was worse for long.
 
     Returns:
         What went wrong, where something did and ended training.
@@ -210,7 +210,7 @@ def _iterate(
             return f"round {iteration}: {stopped}"
         if iteration - progress.best_iteration >= ppo.judge_patience:
             logger.info(
-                "train: the held-out simulator has not risen for %d rounds, stopped", ppo.judge_patience
+                "train: the held-out simulator has been worse for %d rounds, stopped", ppo.judge_patience
             )
             break
     return None

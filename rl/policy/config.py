@@ -27,7 +27,7 @@ class PPOSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    num_iterations: int = Field(80, ge=1, description="Rounds of sampling and learning.")
+    num_iterations: int = Field(40, ge=1, description="Rounds of sampling and learning.")
     num_env_runners: int = Field(0, ge=0, description="Remote samplers; 0 samples in the driver.")
     num_learners: int = Field(0, ge=0, description="Remote learners; 0 learns in the driver.")
     num_threads: int = Field(
@@ -88,8 +88,10 @@ class PPOSettings(BaseModel):
         gt=0,
         description="How close half of the sessions' drawn task weights stay to the configured; None fixes them.",
     )
-    judge_every: int = Field(10, ge=1, description="Rounds between looks at the held-out simulator.")
-    judge_patience: int = Field(40, ge=1, description="Rounds without a rise there that end training.")
+    judge_every: int = Field(5, ge=1, description="Rounds between looks at the held-out simulator.")
+    judge_patience: int = Field(
+        20, ge=1, description="Rounds below the best there by more than its error that end training."
+    )
     max_loss: float = Field(
         100.0,
         gt=0,

@@ -11,7 +11,7 @@ class SimulatorConfig(BaseModel):
     num_members: int = Field(4, ge=1, description="Models of the training ensemble.")
     num_heldout_members: int = Field(2, ge=1, description="Models of the simulator kept for evaluation.")
     heldout_fraction: float = Field(
-        0.4, gt=0, lt=1, description="Share of training users only the held-out one sees."
+        0.3, gt=0, lt=1, description="Share of training users only the held-out one sees."
     )
     pessimism: float = Field(
         0.5, ge=0, description="Standard deviations of the ensemble taken off the reward."
@@ -20,16 +20,16 @@ class SimulatorConfig(BaseModel):
         40, ge=1, description="Slates a simulated session has at most; longer ones are cut."
     )
     max_sessions: int = Field(20_000, ge=10, description="Latest training sessions fitted on at most.")
-    num_epochs: int = Field(10, ge=1, description="Passes over the sessions at most.")
-    patience: int = Field(6, ge=1, description="Epochs without gain on held-back users that end the fit.")
+    num_epochs: int = Field(30, ge=1, description="Passes over the sessions at most.")
+    patience: int = Field(10, ge=1, description="Epochs without gain on held-back users that end the fit.")
     batch_sessions: int = Field(128, ge=1, description="Sessions a step of the optimiser.")
     learning_rate: float = Field(3e-3, gt=0, description="Peak of the one-cycle schedule.")
     item_decay: float = Field(
-        3.0, ge=0, description="AdamW weight decay of item tables: strong, or it overfits."
+        10.0, ge=0, description="AdamW weight decay of item tables: strong, or it overfits."
     )
-    weight_decay: float = Field(1.0, ge=0, description="AdamW weight decay of the rest.")
+    weight_decay: float = Field(0.1, ge=0, description="AdamW weight decay of the rest.")
     item_width: int = Field(8, ge=1, description="Width of the item vectors.")
-    sum_width: int = Field(12, ge=1, description="Width of each running sum.")
-    hidden: int = Field(96, ge=1, description="Width of the trunk.")
+    sum_width: int = Field(8, ge=1, description="Width of each running sum.")
+    hidden: int = Field(32, ge=1, description="Width of the trunk.")
     dropout: float = Field(0.3, ge=0, lt=1, description="Dropout on the state.")
     num_negatives: int = Field(256, ge=1, description="Sampled items a step, for logs without slates.")

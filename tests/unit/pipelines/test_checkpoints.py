@@ -1,0 +1,30 @@
+"""Which of the looks at the held-out simulator decides what training keeps."""
+
+import numpy as np
+import torch
+
+from pipelines.checkpoints import Progress
+from rl.policy.network import PolicyShape, SlatePolicy
+
+
+def progress_after(returns: list[float], error: float) -> Progress:
+    shape = PolicyShape(num_items=3, text_width=2, num_tasks=1, slate_length=1, history_length=1)
+    progress = Progress(None, None, SlatePolicy(shape, np.zeros((3, 2), np.float32)))  # type: ignore[arg-type]
+    for iteration, value in enumerate(returns, 1):
+        record = {"held_out/weighted": value, "held_out/error": error}
+        progress.note(iteration, record, {"round": torch.tensor(iteration)})
+    return progress
+
+
+def test_latest_policy_within_an_error_of_the_highest_return_is_kept() -> None:
+    progress = progress_after([2.0, 3.0, 2.95, 2.5], error=0.1)
+
+    assert progress.best_iteration == 3
+    assert progress.best["round"] == 3
+
+
+def test_slow_decline_is_measured_from_the_highest_return_not_from_the_one_kept() -> None:
+    progress = progress_after([3.0, 2.92, 2.84, 2.76], error=0.1)
+
+    assert progress.best_iteration == 2
+    assert progress.best_return == 3.0
