@@ -234,12 +234,16 @@ def _row_groups(number: int, file: LogFile) -> Iterator[Piece]:
 
 
 def _split_glob(where: str) -> tuple[str, str | None]:
-    """The folder before the first part with a wildcard, and the pattern from there on."""
-    if not any(c in where for c in "*?[") or ("://" not in where and Path(where).expanduser().exists()):
+    """The folder before the first part with a wildcard, and the pattern from there on. A URI may have a query."""
+    remote = "://" in where
+    path, mark, query = where.partition("?") if remote else (where, "", "")
+    wild = "*[" if remote else "*?["
+    if not any(c in path for c in wild) or (not remote and Path(path).expanduser().exists()):
         return where, None
-    parts = where.split("/")
-    first = next(i for i, part in enumerate(parts) if any(c in part for c in "*?["))
-    return "/".join(parts[:first]) or ("/" if where.startswith("/") else "."), "/".join(parts[first:])
+    parts = path.split("/")
+    first = next(i for i, part in enumerate(parts) if any(c in part for c in wild))
+    folder = "/".join(parts[:first]) or ("/" if path.startswith("/") else ".")
+    return folder + mark + query, "/".join(parts[first:])
 
 
 def _matches(parts: list[str], pattern: list[str]) -> bool:
