@@ -20,7 +20,7 @@ class SimulatorConfig(BaseModel):
         40, ge=1, description="Slates a simulated session has at most; longer ones are cut."
     )
     max_sessions: int = Field(20_000, ge=10, description="Latest training sessions fitted on at most.")
-    num_epochs: int = Field(30, ge=1, description="Passes over the sessions at most.")
+    num_epochs: int = Field(20, ge=1, description="Passes over the sessions at most.")
     patience: int = Field(10, ge=1, description="Epochs without gain on held-back users that end the fit.")
     batch_sessions: int = Field(128, ge=1, description="Sessions a step of the optimiser.")
     learning_rate: float = Field(3e-3, gt=0, description="Peak of the one-cycle schedule.")
