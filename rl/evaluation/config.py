@@ -60,7 +60,7 @@ class GateConfig(BaseModel):
 
 
 class RivalsConfig(BaseModel):
-    """Settings of the rivals that learn."""
+    """Settings of the rivals that learn; the defaults did best on the validation sessions of two public logs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -68,10 +68,11 @@ class RivalsConfig(BaseModel):
     recent_share: float = Field(
         0.1, gt=0, le=1, description="Latest share of the sessions before the test that count as recent."
     )
-    factors: int = Field(64, ge=1, description="Width of the factors of ALS and BPR.")
-    als_regularization: float = Field(0.05, ge=0, description="L2 price of ALS factors.")
+    als_factors: int = Field(128, ge=1, description="Width of ALS factors.")
+    als_regularization: float = Field(1.0, ge=0, description="L2 price of ALS factors.")
     als_alpha: float = Field(10.0, gt=0, description="Confidence of ALS in an act, in units of none.")
     als_iterations: int = Field(15, ge=1, description="Sweeps of ALS.")
+    bpr_factors: int = Field(64, ge=1, description="Width of BPR factors.")
     bpr_learning_rate: float = Field(0.05, gt=0, description="Step of BPR's stochastic descent.")
     bpr_regularization: float = Field(0.01, ge=0, description="L2 price of BPR factors.")
     bpr_iterations: int = Field(100, ge=1, description="Passes of BPR over the train split.")

@@ -92,7 +92,7 @@ def als_scorer(pasts: UserPasts, num_items: int, config: RivalsConfig, seed: int
     """
     with threadpool_limits(1, "blas"):  # many small systems: BLAS threads only get in each other's way
         model = AlternatingLeastSquares(
-            factors=config.factors,
+            factors=config.als_factors,
             regularization=config.als_regularization,
             alpha=config.als_alpha,
             iterations=config.als_iterations,
@@ -119,7 +119,7 @@ def bpr_scorer(pasts: UserPasts, num_items: int, config: RivalsConfig, seed: int
     """
     matrix = pasts.train_matrix(num_items)
     model = BayesianPersonalizedRanking(
-        factors=config.factors,
+        factors=config.bpr_factors,
         learning_rate=config.bpr_learning_rate,
         regularization=config.bpr_regularization,
         iterations=config.bpr_iterations,

@@ -126,7 +126,9 @@ def test_factors_find_the_users_taste_known_or_not(make):
     known = judged.before > 0  # of the new users, after their first item
     known |= judged.sessions < 120
 
-    scores = make(user_pasts(log, TASKS), 10, RivalsConfig(factors=4), seed=0)(judged.states, judged.sessions)
+    scores = make(user_pasts(log, TASKS), 10, RivalsConfig(als_factors=4, bpr_factors=4), seed=0)(
+        judged.states, judged.sessions
+    )
 
     right = np.where((judged.targets < 5)[:, None], np.arange(10) < 5, np.arange(10) >= 5)
     gap = np.where(right, scores, np.nan), np.where(right, np.nan, scores)
@@ -136,7 +138,7 @@ def test_factors_find_the_users_taste_known_or_not(make):
 def test_als_solves_the_users_row_as_by_hand():
     log = two_tastes()
     judged = ranking_states(log, 3, 4, 1000)
-    pasts, config = user_pasts(log, TASKS), RivalsConfig(factors=3, als_alpha=5.0, als_regularization=0.1)
+    pasts, config = user_pasts(log, TASKS), RivalsConfig(als_factors=3, als_alpha=5.0, als_regularization=0.1)
     from implicit.cpu.als import AlternatingLeastSquares
 
     model = AlternatingLeastSquares(
