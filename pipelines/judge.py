@@ -9,7 +9,7 @@ from pipelines.artifacts import RunDirectory
 from pipelines.config import Config
 from pipelines.dataset import load_simulator
 from pipelines.players import evaluation_sessions
-from rl.players import PolicyPlayer, play
+from rl.players import Player, PolicyPlayer, play
 from rl.policy.network import SlatePolicy
 from rl.simulator.simulation import Sessions
 
@@ -28,13 +28,17 @@ class HeldOutJudge:
         self.past = torch.from_numpy(log.past[sessions])
 
     def __call__(self, policy: SlatePolicy) -> Record:
+        """``play`` of the policy as it serves."""
+        return self.play(PolicyPlayer(policy, self.config.rl.slate_length, self.config.seed))
+
+    def play(self, player: Player) -> Record:
         """Mean signed returns, ``held_out/weighted`` with its standard error ``held_out/error``, and by task."""
         tasks = self.ensemble.tasks
         generator = torch.Generator().manual_seed(self.config.seed)
         weights = torch.from_numpy(tasks.weights).expand(len(self.past), -1)
         returns, lengths = play(
             Sessions(self.ensemble, self.past, generator),
-            PolicyPlayer(policy, self.config.rl.slate_length, self.config.seed),
+            player,
             self.past,
             weights,
             self.ensemble.members[0].item_features,

@@ -16,6 +16,7 @@ from pipelines.checkpoints import Progress
 from pipelines.config import Config
 from pipelines.dataset import cached_item_embeddings, item_groups, load_session_log, load_simulator
 from pipelines.judge import HeldOutJudge, Record
+from pipelines.lever_prices import lever_prices
 from pipelines.progress import track
 from pipelines.stages import Stage, StageContext
 from rl.policy.clone import train_clone
@@ -245,6 +246,12 @@ def _train(context: StageContext) -> dict[str, Any]:
         for r in trained.curve
     ]
     context.folder.write_json("learning_curve.json", curve)
+    if config.rl.levers.ranking_loss > 0 or config.rl.levers.exposure_limits:
+        judge = HeldOutJudge(context.run, config, load_session_log(context.run, config))
+        prices = lever_prices(context.run, config, judge, trained.policy)
+        context.folder.write_json("lever_prices.json", prices)
+        for row in prices:
+            logger.info("train: slates %(ranking)s: return %(return).3f, diversity %(diversity).3f", row)
     checkpoints.delete()
     best = max((record["held_out/weighted"] for record in trained.curve), default=float("nan"))
     return {

@@ -13,15 +13,15 @@ class LeversConfig(BaseModel):
     diversity: float = Field(
         0.0,
         ge=0,
-        description="In training: worth of a slate all of whose items differ fully, in units of weighted reward.",
+        description="In training: worth of a slate all of whose items differ fully, in mean slates' weighted reward.",
     )
     exposure_limits: dict[str, float] = Field(
         {}, description="Largest share of shown items by item group, in training and at ranking time."
     )
     exposure_step: float = Field(
-        0.05,
+        0.01,
         gt=0,
-        description="Rise of a group's price a slate for a share above its limit by 1, in weighted reward.",
+        description="Rise of an item's price a slate for a share 1 above its limit, in mean slates' weighted reward.",
     )
     ranking_loss: float = Field(
         0.0,

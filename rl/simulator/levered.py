@@ -10,6 +10,7 @@ from rl.levers import DIVERSITY, EXPOSURE, LeversConfig
 from rl.simulator.simulation import Observation, Simulation, StepResult
 
 _SHARE_MEMORY = 0.9  # of the running exposure a slate later
+_UNIT_MEMORY = 0.99  # of the running worth of a slate
 
 
 def slate_diversity(vectors: Tensor, slates: Tensor) -> Tensor:
@@ -52,7 +53,10 @@ class ExposurePrices:
 
 
 class LeveredSimulation:
-    """As the simulation, with a task more for each lever; task weights are followed by the levers' weights."""
+    """As the simulation, with a task more for each lever; task weights are followed by the levers' weights.
+
+    Levers pay in units of the running worth of a slate, its mean weighted reward, whatever the tasks pay.
+    """
 
     def __init__(
         self, simulation: Simulation, levers: LeversConfig, vectors: Tensor, groups: Sequence[str | None]
@@ -75,6 +79,7 @@ class LeveredSimulation:
         self.vectors = F.normalize(vectors, dim=-1)
         self.prices = exposure_prices(levers, groups) if EXPOSURE in self.names else None
         self.returns = torch.zeros(simulation.num_sessions, len(self.names))
+        self.unit: float | None = None
 
     def reset(self) -> Observation:
         """Begin all sessions anew."""
@@ -91,8 +96,11 @@ class LeveredSimulation:
     @torch.no_grad()
     def step(self, slates: Tensor) -> StepResult:
         """As the simulation's, rewards [B, L, K + J]."""
+        task_weights = self.simulation.task_weights.clone()
         result = self.simulation.step(slates)
-        rewards = self._lever_rewards(slates)  # [B, L, J]
+        worth = float((result.rewards.sum(1) * task_weights).sum(-1).abs().mean())
+        self.unit = worth if self.unit is None else _UNIT_MEMORY * self.unit + (1 - _UNIT_MEMORY) * worth
+        rewards = self.unit * self._lever_rewards(slates)  # [B, L, J]
         self.returns += rewards.sum(1)
         ended = result.ended
         finished = dict(result.finished)

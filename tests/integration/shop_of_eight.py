@@ -26,6 +26,7 @@ class ShopOfEight:
         self.good = torch.zeros(num_sessions, dtype=torch.int64)
         self.steps = torch.zeros(num_sessions, dtype=torch.int64)
         self.returns = torch.zeros(num_sessions, NUM_TASKS)
+        self.task_weights = torch.tensor([0.5, 0.5]).expand(num_sessions, -1)
 
     def reset(self):
         self._begin(torch.ones(self.num_sessions, dtype=torch.bool))

@@ -174,6 +174,10 @@ def test_dqn_with_a_lever_trains_by_its_settings(shop_run: Path) -> None:
     curve = read(shop_run / "train" / "learning_curve.json")
     assert [look["iteration"] for look in curve] == [1, 2, 3, 4]
     assert read(shop_run / "train" / "shape.json")["num_tasks"] == 3
+    drawn, best, reranked = read(shop_run / "train" / "lever_prices.json")
+    assert [row["ranking"] for row in (drawn, best, reranked)] == ["drawn", "best", "reranked"]
+    assert reranked["diversity"] > best["diversity"]
+    assert 0 < reranked["largest_loss"] <= 0.2 + 1e-6
 
 
 def test_training_that_goes_wrong_says_why_and_keeps_what_there_is(shop_run: Path) -> None:

@@ -42,13 +42,18 @@ def test_levered_simulation_adds_tasks_and_keeps_the_others():
     levered = LeveredSimulation(ShopOfEight(5, seed=3), levers, torch.eye(8), groups)
     plain.reset()
     levered.reset()
+    plain.good[:] = levered.simulation.good[:] = 3
 
+    unit = None
     for _ in range(4):
         slates = torch.stack([torch.randperm(8)[:2] for _ in range(5)])
+        slates[0] = torch.tensor([3, 1])
         expected, result = plain.step(slates), levered.step(slates)
 
         assert torch.equal(result.rewards[..., :2], expected.rewards)
-        assert torch.allclose(result.rewards[..., 2], torch.tensor([0.0, 1.0]).expand(5, -1))
+        worth = float((expected.rewards.sum(1) * 0.5).sum(-1).mean())
+        unit = worth if unit is None else 0.99 * unit + 0.01 * worth
+        assert torch.allclose(result.rewards[..., 2], torch.tensor([0.0, unit]).expand(5, -1))
         assert result.rewards.shape == (5, 2, 4)
         assert result.finished["returns"].shape == (len(expected.finished["returns"]), 4)
         assert torch.equal(result.finished["returns"][:, :2], expected.finished["returns"])
