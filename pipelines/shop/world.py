@@ -93,7 +93,9 @@ class ShopWorld:
         chosen = slice(None) if items is None else items
         bait, appeal, topic = shelf.bait[chosen], shelf.appeal[chosen], shelf.topic[chosen]  # [B, L] or [N]
         taste = shelf.taste[chosen]
-        match = visitors.taste @ taste.T if every else np.einsum("blw,bw->bl", taste, visitors.taste)  # [B, L]
+        match = (
+            visitors.taste @ taste.T if every else np.einsum("blw,bw->bl", taste, visitors.taste)
+        )  # [B, L]
         sated = visitors.satiation[:, topic] if every else np.take_along_axis(visitors.satiation, topic, 1)
         trust = visitors.trust[:, None]
         tired = 1.2 * sated + 1.2 * visitors.sourness[:, None]
@@ -133,7 +135,9 @@ class ShopWorld:
         viewed = (count > 0)[:, None]
         visitors.taste = np.where(viewed, 0.93 * visitors.taste + 0.12 * step, visitors.taste)
         visitors.satiation *= 0.85
-        np.add.at(visitors.satiation, (np.arange(len(slates))[:, None], shelf.topic[slates]), 0.2 * seen)
+        places = np.arange(len(slates))[:, None] * len(shelf.centres) + shelf.topic[slates]  # [B, L]
+        views = np.bincount(places.ravel(), 0.2 * seen.ravel(), visitors.satiation.size)
+        visitors.satiation += views.reshape(visitors.satiation.shape)
         visitors.sourness = 0.8 * visitors.sourness + 0.6 * worst_bait
         gain = 0.12 * (1 - bait) * _sigmoid(2 * match) - 0.2 * bait**2
         visitors.trust = np.clip(visitors.trust + (gain * seen).sum(1), 0, 1.2)

@@ -127,8 +127,6 @@ def _plackett_luce_log_chance(world: ShopWorld, policy: Policy, items: Ints, vie
 def _draw(world: ShopWorld, policy: Policy, viewed: Floats, dice: np.random.Generator) -> Ints:
     """Slates by Plackett-Luce: draw a topic, an item in it, and again where the slate has it already. [B, L]."""
     topic, weight = world.catalogue.topic, np.exp(policy.scores - policy.scores.max())
-    if not policy.interest:  # one table for all
-        topic, viewed = np.zeros_like(topic), viewed[:, :1]
     mass = np.bincount(topic, weight, viewed.shape[1])
     by_topic = np.argsort(topic, kind="stable")
     ends = np.cumsum(weight[by_topic])  # the topics' items, one after the other
@@ -138,11 +136,18 @@ def _draw(world: ShopWorld, policy: Policy, viewed: Floats, dice: np.random.Gene
     for position in range(SLATE_LENGTH):
         rows = np.arange(len(viewed))
         while len(rows):
-            aim = dice.random(len(rows)) * chance[rows, -1]
-            picked = (chance[rows] <= aim[:, None]).sum(axis=1).clip(max=len(mass) - 1)
-            place = np.searchsorted(ends, start[picked] + dice.random(len(rows)) * mass[picked], side="right")
+            if policy.interest:
+                aim = dice.random(len(rows)) * chance[rows, -1]
+                picked = (chance[rows] <= aim[:, None]).sum(axis=1).clip(max=len(mass) - 1)
+                place = np.searchsorted(
+                    ends, start[picked] + dice.random(len(rows)) * mass[picked], side="right"
+                )
+            else:  # one table for all
+                place = np.searchsorted(ends, dice.random(len(rows)) * ends[-1], side="right")
             item = by_topic[place.clip(max=len(weight) - 1)]
-            again = (slates[rows, :position] == item[:, None]).any(axis=1)
+            again = np.zeros(len(rows), dtype=np.bool_)
+            for above in range(position):
+                again |= slates[rows, above] == item
             slates[rows[~again], position] = item[~again]
             rows = rows[again]
     return slates
