@@ -11,7 +11,7 @@ from rl.evaluation.off_policy.weights import build_steps, cumulative_weights
 from tests.benchmarks.shop_policies import Policy, ShopSlates, play, slate_log_chance
 
 Floats = NDArray[np.float64]
-BATCH = 50_000  # sessions at once
+BATCH = 10_000  # sessions at once, few enough for the cache
 BASE, POOL, LIVE = 101, 102, 103  # streams of random numbers
 
 
