@@ -27,6 +27,7 @@ def render_html(report: Mapping[str, Any]) -> str:
         curve=Markup(tables.learning_chart(report)),
         calibration=Markup(tables.calibration_chart(report)),
         weights=Markup(tables.weights_chart(report)),
+        slates=tables.has_slates(report),
         facts=tables.facts(report["simulator"]),
     )
 

@@ -169,12 +169,23 @@ def learning_chart(report: Report) -> str:
 
 
 def calibration_chart(report: Report) -> str:
-    """The simulator's predicted rates against the observed ones, by task."""
+    """The simulator's predicted rates against the observed ones, by task; empty for a log without slates.
+
+    There a chance is a share of the whole catalogue, which no observed rate answers to.
+    """
+    if not has_slates(report):
+        return ""
     series = {
         task: sorted((bin_["predicted"], bin_["observed"]) for bin_ in bins)
         for task, bins in (report["simulator"].get("calibration") or {}).items()
     }
     return line_chart(series, "predicted rate", "observed rate", diagonal=True)
+
+
+def has_slates(report: Report) -> bool:
+    """Whether the log says what was shown; taken for granted where the report does not tell."""
+    fitness = report["fitness"]
+    return not fitness or not fitness["log"] or fitness["log"][0]["answer"] == "yes"
 
 
 def facts(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -104,36 +104,42 @@ def line_chart(series: Mapping[str, Points], x_label: str, y_label: str, diagona
 
 
 def scatter(points: Sequence[Mark], x_label: str, y_label: str) -> str:
-    """Labelled points with axes. Labels that would lie on one another are moved apart downwards."""
+    """Points with axes, each led by a line to its name in a column on the right, where none lies on another."""
     if not points:
         return ""
-    across = build_scale([point.x for point in points], 60, 400)
-    up = build_scale([point.y for point in points], 300, 24)
+    points = sorted(points, key=lambda point: (-point.y, -point.x))
     xs, ys = [p.x for p in points], [p.y for p in points]
+    bottom = max(240, 16 * len(points) + 16)
+    across, up = build_scale(xs, 72, 270), build_scale(ys, bottom, 24)
     parts = [
-        '<line class="axis" x1="52" x2="640" y1="308" y2="308"/><line class="axis" x1="52" x2="52" y1="24" y2="308"/>',
-        _text(52, 14, y_label, "start"),
-        _text(230, 340, x_label, "middle"),
-        *_ticks(across, xs, 324, True),
-        *_ticks(up, ys, 47, False),
+        f'<line class="axis" x1="64" x2="274" y1="{bottom + 8}" y2="{bottom + 8}"/>',
+        f'<line class="axis" x1="64" x2="64" y1="24" y2="{bottom + 8}"/>',
+        _text(64, 14, y_label, "start"),
+        _text(169, bottom + 40, x_label, "middle"),
+        *_ticks(across, xs, bottom + 24, True),
+        *_ticks(up, ys, 59, False),
     ]
-    placed: list[tuple[float, float]] = []
-    for point in sorted(points, key=lambda p: (-p.y, p.x)):
+    for point, level in zip(points, _apart([up(point.y) for point in points], 16, bottom + 8), strict=True):
         x, y = across(point.x), up(point.y)
+        parts.append(f'<line class="lead" x1="{x:.1f}" x2="296" y1="{y:.1f}" y2="{level:.1f}"/>')
         parts.append(f'<circle class="mark {point.style}" cx="{x:.1f}" cy="{y:.1f}" r="4"/>')
-        below = y + 4
-        while any(abs(below - other) < 13 and abs(x - left) < 150 for left, other in placed):
-            below += 13
-        placed.append((x, below))
-        parts.append(
-            f'<text class="{point.style}" x="{x + 8:.1f}" y="{below:.1f}">{escape(point.name)}</text>'
-        )
-    height = max(348, round(max(below for _, below in placed)) + 12)
+        parts.append(f'<text class="{point.style}" x="300" y="{level + 4:.1f}">{escape(point.name)}</text>')
     label = escape(f"{y_label} by {x_label}: {', '.join(point.name for point in points)}")
     return (
-        f'<figure><svg class="chart" viewBox="0 0 640 {height}" role="img" aria-label="{label}">'
+        f'<figure><svg class="chart" viewBox="0 0 480 {bottom + 48}" role="img" aria-label="{label}">'
         f"{''.join(parts)}</svg></figure>"
     )
+
+
+def _apart(levels: Sequence[float], gap: float, lowest: float) -> list[float]:
+    """Levels from the top down, at least ``gap`` apart, none below ``lowest``, moved as little as need be."""
+    out: list[float] = []
+    for level in levels:
+        out.append(max(level, out[-1] + gap) if out else level)
+    for place in range(len(out) - 1, -1, -1):
+        limit = lowest if place == len(out) - 1 else out[place + 1] - gap
+        out[place] = min(out[place], limit)
+    return out
 
 
 def histogram(edges: Sequence[float], counts: Sequence[int], x_label: str, y_label: str) -> str:
@@ -150,7 +156,7 @@ def histogram(edges: Sequence[float], counts: Sequence[int], x_label: str, y_lab
         )
         parts.append(f'<rect class="bar" {across} {up}/>')
         parts.append(_text(left + width / 2, 194 - height, f"{count:,}" if count else "", "middle"))
-        parts.append(_text(left, 216, f"{edges[number]:.3g}", "middle"))
+        parts.append(_text(left, 216, f"{edges[number]:g}", "middle"))
     parts.append(_text(262, 234, x_label, "middle"))
     label = escape(f"{y_label} by {x_label}")
     return (

@@ -3,6 +3,7 @@
 import json
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import jsonschema
@@ -15,6 +16,7 @@ from rl.evaluation.front import build_front
 from rl.evaluation.histogram import weights_histogram
 from rl.evaluation.html import render_html
 from rl.evaluation.page_tables import estimate_text, front_chart, worst_slices
+from rl.evaluation.plots import Mark, scatter
 from rl.evaluation.report import Evidence, Setting, add_truth, build_report, log_counts
 from rl.evaluation.text import text_table
 
@@ -273,6 +275,28 @@ def test_front_marks_what_nothing_beats_and_takes_the_weightiest_tasks():
     assert best == {"ppo": True, "popular": False, "ppo for view alone": True}
     assert "return a session of purchase" in front_chart(report)
     assert front_chart(report | {"front": None}) == ""
+
+
+def test_names_of_points_do_not_lie_on_one_another():
+    points = [Mark(f"p{i}", 1.0, 1.0 if i else 2.0, "rival") for i in range(12)]
+
+    chart = scatter(points, "x", "y")
+
+    levels = [float(y) for y in re.findall(r'<text class="rival" x="300" y="([0-9.]+)"', chart)]
+    height = float(re.search(r'viewBox="0 0 480 (\d+)"', chart).group(1))
+    assert len(levels) == 12
+    assert all(below - above >= 15.9 for above, below in pairwise(levels))
+    assert max(levels) < height
+    assert scatter([], "x", "y") == ""
+
+
+def test_log_without_slates_has_no_calibration_to_show():
+    report = example_report()
+    fitness = build_fitness([Check("Slates?", "no", "No.", {})], [])
+
+    assert "observed rate" in render_html(report)
+    assert "observed rate" not in render_html({**report, "fitness": fitness})
+    assert "no logged rate can be held against them" in render_html({**report, "fitness": fitness})
 
 
 def test_histogram_counts_every_weight_once():
