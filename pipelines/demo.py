@@ -97,7 +97,7 @@ def true_returns(run: RunDirectory, config: Config) -> dict[str, NDArray[np.floa
     players = make_players(run, config, log)
     players["logging"] = LoggingPlayer(shop, config.shop.slate_length, config.seed)
     order = ("logging", "random", "popular", "greedy", "bandit", "clone", "ppo")
-    out = {name: _play_live(shop, log, sessions, players[name], config) for name in order}
+    out = {name: play_live(shop, log, sessions, players[name], config) for name in order}
     out["myopic_oracle"] = _play_oracle(shop, log, sessions, config, 0.0, 0.0)
     out[UPPER_BOUND] = _play_oracle(shop, log, sessions, config, *_plan(shop, log, config))
     return out
@@ -126,9 +126,10 @@ def _play_oracle(
     return _run_live(live, player, log, sessions, config)
 
 
-def _play_live(
+def play_live(
     shop: ShopLog, log: SessionLog, sessions: NDArray[np.int64], player: Player, config: Config
 ) -> NDArray[np.float32]:
+    """True return of a player in each of the logged sessions, played anew. In the config's task order, [n, K]."""
     live = live_sessions(shop, [log.session_ids[s] for s in sessions], config.seed + 1)
     return _run_live(live, player, log, sessions, config)
 
