@@ -24,10 +24,10 @@ def mark_repeats(rows: pl.DataFrame, max_per_minute: int, impression: int) -> ND
     user, time = rows["user"].to_numpy(), rows["timestamp"].to_numpy()
     reason = np.zeros(rows.height, dtype=np.uint8)
     same = (user[1:] == user[:-1]) & (time[1:] == time[:-1])
-    crowd = np.flatnonzero(np.append(same, False) | np.append(False, same))
-    if len(crowd):
-        first = rows[crowd].select(pl.struct(pl.all()).is_first_distinct()).to_series().to_numpy()
-        reason[crowd[~first]] = CODES["duplicate"]
+    twins = _twins(np.flatnonzero(np.append(same, False) | np.append(False, same)), rows)
+    if len(twins):
+        first = rows[twins].select(pl.struct(pl.all()).is_first_distinct()).to_series().to_numpy()
+        reason[twins[~first]] = CODES["duplicate"]
     acts = np.flatnonzero((reason == 0) & (rows["behaviour"].to_numpy() != impression))
     later, earlier = acts[max_per_minute:], acts[:-max_per_minute]
     fast = (user[later] == user[earlier]) & (time[later] - time[earlier] < MINUTE_US)
@@ -35,3 +35,13 @@ def mark_repeats(rows: pl.DataFrame, max_per_minute: int, impression: int) -> ND
         machine = np.isin(user, user[later[fast]])
         reason[machine & (reason == 0)] = CODES["inhuman_rate"]
     return reason
+
+
+def _twins(crowd: NDArray[np.int64], rows: pl.DataFrame) -> NDArray[np.int64]:
+    """Of rows that share user and time with a neighbour, those that share the item with one as well; in order."""
+    user, time, item = (rows[name].to_numpy()[crowd] for name in ("user", "timestamp", "item"))
+    begins = np.append(True, (user[1:] != user[:-1]) | (time[1:] != time[:-1]))[: len(crowd)]
+    moment = np.cumsum(begins)
+    order = np.lexsort((item, moment))
+    same = (np.diff(item[order]) == 0) & (np.diff(moment[order]) == 0)
+    return np.sort(crowd[order[np.append(same, False) | np.append(False, same)]]) if len(crowd) else crowd

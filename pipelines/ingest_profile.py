@@ -67,7 +67,7 @@ def shard_profile(plan: Plan, shard: int, acts: Acts) -> dict[str, Any]:
     seen = np.flatnonzero(counted)
     write_ipc(plan.parts, f"profile-{shard:05d}.arrow", [pl.DataFrame({"item": seen, "n": counted[seen]})])
     day = acts.time_us // DAY_US
-    first = int(day.min(initial=0))
+    first = int(day.min()) if len(day) else 0
     per_day = np.bincount((day - first) * kinds + acts.behaviour, minlength=kinds)
     per_day = _padded(per_day, kinds)
     lengths = np.bincount(np.minimum(np.bincount(acts.session), LONGEST + 1))

@@ -25,7 +25,7 @@ ENTRIES: dict[str, Entry] = {
     "ingest": Entry(
         constant="pipelines.ingest:INGEST",
         summary="Check a behaviour log and sort it into sessions.",
-        reads="paths.log (and paths.items): Parquet, CSV(.gz) or JSON Lines; a file, folder or glob, local or a URI.\n"
+        reads="paths.log (and paths.items): Parquet, CSV(.gz), JSON Lines; a file, folder or glob, local or a URI.\n"
         "        Files that the run does not hold yet are added to it. --dry-run only reads the head.",
         writes="ingest/: behaviours/*.parquet, items.parquet, rejected/*.parquet with a reason for each row, profile.html.",
         sections=("paths", "ingest", "cluster"),
