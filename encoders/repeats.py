@@ -29,10 +29,11 @@ def mark_repeats(rows: pl.DataFrame, max_per_minute: int, impression: int) -> ND
         first = rows[twins].select(pl.struct(pl.all()).is_first_distinct()).to_series().to_numpy()
         reason[twins[~first]] = CODES["duplicate"]
     acts = np.flatnonzero((reason == 0) & (rows["behaviour"].to_numpy() != impression))
-    later, earlier = acts[max_per_minute:], acts[:-max_per_minute]
-    fast = (user[later] == user[earlier]) & (time[later] - time[earlier] < MINUTE_US)
+    who, when = user[acts], time[acts]
+    later, earlier = slice(max_per_minute, None), slice(None, -max_per_minute)
+    fast = (who[later] == who[earlier]) & (when[later] - when[earlier] < MINUTE_US)
     if fast.any():
-        machine = np.isin(user, user[later[fast]])
+        machine = np.isin(user, who[later][fast])
         reason[machine & (reason == 0)] = CODES["inhuman_rate"]
     return reason
 
