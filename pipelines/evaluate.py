@@ -99,18 +99,9 @@ def _evaluate(context: StageContext) -> dict[str, Any]:
         verdict=judge(findings),
         simulated=simulated,
         **ranked.parts,
-        fitness=build_fitness(
-            log_checks(log, find_delay(log, cached_item_embeddings(context.run.uri), tasks)),
-            policy_checks(simulated, setting, "in the held-out simulator"),
-        ),
+        fitness=_fitness(context, log, simulated, setting, tasks),
         examples=example_users(context.run, config, log, items, ranked.judged, pasts, tasks, CANDIDATE),
-        front=build_front(
-            simulated,
-            one_task_returns(context.run, config, log),
-            _trials(context.run),
-            CANDIDATE,
-            tasks.names,
-        ),
+        front=_front(context, log, simulated, tasks),
         importance=importance,
         off_policy=off_policy,
         simulator=simulator,
@@ -131,6 +122,22 @@ def _evaluate(context: StageContext) -> dict[str, Any]:
         "num_states": len(ranked.judged),
         "num_off_policy": len(off_policy),
     }
+
+
+def _fitness(
+    context: StageContext, log: SessionLog, simulated: Returns, setting: Setting, tasks: Tasks
+) -> dict[str, Any]:
+    """What the log and the policies say of reinforcement learning here."""
+    delay = find_delay(log, cached_item_embeddings(context.run.uri), tasks)
+    return build_fitness(
+        log_checks(log, delay), policy_checks(simulated, setting, "in the held-out simulator")
+    )
+
+
+def _front(context: StageContext, log: SessionLog, simulated: Returns, tasks: Tasks) -> dict[str, Any]:
+    """Policies, the candidate at one task alone, and the sweep's trials."""
+    one_task = one_task_returns(context.run, context.config, log)
+    return build_front(simulated, one_task, _trials(context.run), CANDIDATE, tasks.names)
 
 
 def _export_bundle(context: StageContext, log: SessionLog, verdict: dict[str, Any], tasks: Tasks) -> str:
