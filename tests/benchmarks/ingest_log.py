@@ -39,13 +39,16 @@ def _rows(rng: np.random.Generator, number: int, count: int, num_users: int) -> 
     num_sessions = count // 4 + 1
     session_user = rng.integers(0, num_users, num_sessions)
     session_start = np.sort(rng.integers(start, start + width, num_sessions))
-    session = np.sort(rng.integers(0, num_sessions, count))
+    session = rng.integers(0, num_sessions, count)
+    moment = session_start[session] + rng.integers(0, 900, count)
+    order = np.argsort(moment, kind="stable")  # a log is in the order of time: sessions run side by side
+    session, moment = session[order], moment[order]
     item = np.minimum((rng.pareto(0.9, count) * 300).astype(np.int64), NUM_ITEMS - 1)
     flaw = rng.random(count)
     words = np.array(["view", "cart", "purchase", "remove_from_cart"])
     frame = pl.DataFrame(
         {
-            "time": np.sort(session_start[session] + rng.integers(0, 900, count)),
+            "time": moment,
             "event_type": rng.choice(words, count, p=[0.93, 0.04, 0.025, 0.005]),
             "item": item,
             "user": session_user[session],
