@@ -96,7 +96,7 @@ class EvaluationConfig(BaseModel):
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Coverage of every interval.")
     max_states: int = Field(50_000, ge=100, description="Test states ranked at most, the earliest first.")
     batch_scores: int = Field(
-        2_000_000, ge=1000, description="Scores held at once, states times items; 4 bytes each, a few copies."
+        1_000_000, ge=1000, description="Scores held at once, states times items; 4 bytes each, a few copies."
     )
     num_threads: int = Field(
         1,

@@ -179,16 +179,18 @@ def top_items(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     """
     table, k = torch.from_numpy(scores), min(k, scores.shape[1])
     blocks = scores.shape[1] // BLOCK
-    if blocks >= k:
-        maxima = torch.unflatten(table[:, : blocks * BLOCK], 1, (blocks, BLOCK)).amax(2)
-        bound = maxima.topk(k).values[:, -1:].numpy()
-        place = np.flatnonzero(scores >= bound)  # at least k a row
-        if len(place) < MANY * k * len(scores):
-            row, column = np.divmod(place, scores.shape[1])
-            order = np.lexsort((-scores.reshape(-1)[place], row))
-            first = np.searchsorted(row, np.arange(len(scores)))
-            return np.asarray(column[order][first[:, None] + np.arange(k)])
-    best: NDArray[np.int64] = table.topk(k).indices.numpy()
+    if blocks < k:
+        return np.asarray(table.topk(k).indices.numpy())
+    maxima = torch.unflatten(table[:, : blocks * BLOCK], 1, (blocks, BLOCK)).amax(2)
+    above = scores >= maxima.topk(k).values[:, -1:].numpy()  # at least k a row
+    many = _count(above) > MANY * k
+    above[many] = False
+    row, column = np.divmod(np.flatnonzero(above), scores.shape[1])
+    order = np.lexsort((-scores[row, column], row))
+    best = np.empty((len(scores), k), np.int64)
+    few = np.flatnonzero(~many)
+    best[few] = column[order][np.searchsorted(row, few)[:, None] + np.arange(k)]
+    best[many] = table[torch.from_numpy(many)].topk(k).indices.numpy()
     return best
 
 

@@ -35,7 +35,7 @@ from rl.evaluation.ranking import JudgedStates, Scorer, ranking_states, ranking_
 from rl.tasks import TaskConfig, build_tasks
 
 K, WIDTH, PAST_WIDTH, HISTORY = 10, 64, 384, 32
-BATCH_SCORES = 2_000_000  # the default of rl.evaluation.batch_scores
+BATCH_SCORES = 1_000_000  # the default of rl.evaluation.batch_scores
 TASKS = build_tasks({"view": TaskConfig(weight=1), "purchase": TaskConfig(weight=3)})
 
 

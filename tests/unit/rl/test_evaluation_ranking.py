@@ -121,6 +121,22 @@ def test_metrics_equal_torchmetrics_on_random_cases(k):
         assert scores.lists[row].tolist() == np.argsort(-table[row])[:k].tolist()
 
 
+def test_ndcg_equals_implicits_on_the_benchmarks_own_work():
+    benchmark = pytest.importorskip("tests.benchmarks.ranking", reason="torchmetrics is not installed")
+    log = benchmark.made_up_log(2_000, 300)
+    judged = ranking_states(log, 2, benchmark.HISTORY, 2_000)
+    scorer, table = benchmark.factor_scorer(300, seed=0)
+
+    ours = score_ranking(judged, scorer, 300, benchmark.K, 100_000)
+    theirs = benchmark.by_implicit(*benchmark.as_users(judged, table, 300))
+
+    asked = judged.before > 0  # with no history all scores tie, which implicit breaks by place
+    assert asked.mean() == pytest.approx(0.9)
+    untied = benchmark.by_implicit(*benchmark.as_users(judged.rows(asked), table, 300))
+    assert ours.gains["ndcg"][asked].mean() == pytest.approx(untied["ndcg"], abs=1e-6)
+    assert ours.gains["ndcg"].mean() == pytest.approx(theirs["ndcg"], abs=0.01)
+
+
 @pytest.mark.parametrize("num_items", [5, 700, 3000])
 def test_best_items_are_those_of_a_full_sort(num_items):
     rng = np.random.default_rng(0)
@@ -128,7 +144,9 @@ def test_best_items_are_those_of_a_full_sort(num_items):
     apart[::3, : num_items // 2] = -np.inf  # not in the running
     tied = rng.integers(3, size=(40, num_items)).astype(np.float32)
 
-    for scores in (apart, tied):
+    mixed = np.where(np.arange(40)[:, None] % 2, apart, 0.0).astype(np.float32)
+
+    for scores in (apart, tied, mixed):
         best = top_items(scores, 4)
         expected = -np.sort(-scores, axis=1)[:, :4]
         np.testing.assert_array_equal(np.take_along_axis(scores, best, axis=1), expected)
