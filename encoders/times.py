@@ -8,6 +8,7 @@ EPOCH_US = {"epoch_s": 1_000_000, "epoch_ms": 1_000, "epoch_us": 1}
 ZONED = "%Y-%m-%d %H:%M:%S%.f%z"
 PLAIN = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d")
 COMMON = r"\d{4}-\d\d-\d\d([ T])\d\d:\d\d:\d\d( UTC| GMT|Z)?"
+DIGITS = r"\d{9,17}"
 TYPE = pl.Datetime("us", "UTC")
 
 
@@ -46,11 +47,14 @@ def parse_times(times: pl.Series, time_format: str = "auto", time_zone: str = "U
 def _parse_auto(text: pl.Series, time_zone: str) -> pl.Series:
     """The form of the first time, if it is one of the commonest, at once; what is left with care."""
     first = text[found] if (found := text.is_not_null().arg_max()) is not None else None
-    if first is None or not (form := re.fullmatch(COMMON, first)):
+    if first is not None and re.fullmatch(DIGITS, first):
+        out = _from_digits(text)
+    elif first is not None and (form := re.fullmatch(COMMON, first)):
+        time_format = f"%Y-%m-%d{form[1]}%H:%M:%S{form[2] or ''}"
+        plain = text.str.to_datetime(time_format, strict=False, time_unit="us")
+        out = _to_utc(plain, "UTC" if form[2] else time_zone)
+    else:
         return _parse_any(text.str.strip_chars(), time_zone)
-    time_format = f"%Y-%m-%d{form[1]}%H:%M:%S{form[2] or ''}"
-    plain = text.str.to_datetime(time_format, strict=False, time_unit="us")
-    out = _to_utc(plain, "UTC" if form[2] else time_zone)
     left = out.is_null() & text.is_not_null()
     if not left.any():
         return out
@@ -70,13 +74,15 @@ def _parse_any(text: pl.Series, time_zone: str) -> pl.Series:
             time_format, strict=False, time_unit="us"
         )
         out = _first_of(out, _to_utc(plain, time_zone))
+    return _first_of(out, _from_digits(text))
+
+
+def _from_digits(text: pl.Series) -> pl.Series:
     digits = text.str.len_chars()
     per_unit = (  # seconds have 10 digits until 2286, milliseconds 13, microseconds 16
         pl.when(digits <= 11).then(1e6).when(digits <= 14).then(1e3).otherwise(1.0)
     )
-    return _first_of(
-        out, _from_epoch(text.set(~text.str.contains(r"^\d{9,17}$").fill_null(False), None), per_unit)
-    )
+    return _from_epoch(text.set(~text.str.contains(f"^{DIGITS}$").fill_null(False), None), per_unit)
 
 
 def _from_epoch(text: pl.Series, unit_us: pl.Expr) -> pl.Series:

@@ -57,7 +57,7 @@ def read_piece(
     table: Format,
     columns: list[str],
     entries: Entries | None = None,
-    block_bytes: int = BLOCK_BYTES,
+    block_bytes: int = BLOCK_BYTES // 2,
 ) -> Iterator[pl.DataFrame]:
     """The named columns as text (times of Parquet keep their type), with the line of each row.
 
@@ -109,8 +109,10 @@ def _text(
         if file.kind == "csv" and header is None:
             header, skipped = _file_header(file, piece, table, block)
             body, line = block[skipped:], line + block[:skipped].count(b"\n")
-        yield _parse(file.kind, body, line, table, header or [], columns)
+        frame = _parse(file.kind, body, line, table, header or [], columns)
         line += _newlines(body) if piece.stop < 0 else 0  # others are one block
+        del block, body  # not to be held while the rows are worked on
+        yield frame
 
 
 def _file_header(file: LogFile, piece: Piece, table: Format, block: bytes) -> tuple[list[str], int]:
@@ -213,20 +215,14 @@ def _parquet(file: LogFile, piece: Piece, columns: list[str]) -> Iterator[pl.Dat
 
 def _blocks(file: LogFile, piece: Piece, table: Format, size: int) -> Iterator[bytes]:
     """The piece's bytes as UTF-8 without a byte order mark, in blocks that end with a row."""
-    first = piece.start == 0
-    for block in _raw_blocks(file, piece, table, size):
-        yield block.removeprefix(BLANK_BOM) if first else block
-        first = False
-
-
-def _raw_blocks(file: LogFile, piece: Piece, table: Format, size: int) -> Iterator[bytes]:
     with file.filesystem.open_input_file(file.path) as source:
         if piece.stop >= 0:
-            yield source.read_at(piece.stop - piece.start, piece.start)
+            mark = BLANK_BOM if piece.start == 0 else b""
+            yield source.read_at(piece.stop - piece.start, piece.start).removeprefix(mark)
             return
         stream: IO[bytes] = igzip.open(source, "rb") if file.gzipped else source
         decoder = codecs.getincrementaldecoder(table.encoding)("replace")
-        kept, part = b"", stream.read(size)
+        kept, part = b"", stream.read(size).removeprefix(BLANK_BOM)
         while part:
             following = stream.read(size)
             text = decoder.decode(part).encode() if table.encoding != "utf-8" else part
