@@ -1,6 +1,6 @@
 """Texts to vectors: ours against sentence-transformers' ``encode``, what Ray adds, what each precision costs.
 
-    python -m tests.benchmarks.embed [--texts 20000] [--quick]
+    python -m tests.benchmarks.embed [--texts 20000] [--only speed] [--quick]
 
 The texts are the items and pasts of a made-up shop's log, in its order. Both sides take the same model, cut at 128
 tokens, and use all cores: the rival one process with a thread a core, at the batch size that was fastest on a sample;
@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from encoders.config import Precision
 from encoders.language_model import LanguageModel, choose_precision
 from encoders.model_files import DEFAULT_MODEL, resolve_model
 from encoders.pasts import past_texts
@@ -184,8 +185,11 @@ def run_part(what: str, file: Path) -> float:
         return timed(lambda: encode_texts(texts, config, space, folder))[0]
 
 
-def ray_figures(texts: Sequence[str], plain_rate: float) -> dict[str, float]:
+def ray_figures(texts: Sequence[str]) -> dict[str, float]:
     """What Ray adds: seconds once, and the share of a job that takes ten minutes."""
+    workers = Workers(CORES, choose_precision("auto", gpu=False))
+    plain_rate = len(texts) / timed(lambda: workers.encode(texts))[0]
+    workers.close()
     with tempfile.TemporaryDirectory() as folder:
         few, many = Path(folder, "few.json"), Path(folder, "many.json")
         few.write_text(json.dumps(texts[:8]))
@@ -222,62 +226,78 @@ def store_seconds(count: int) -> float:
         return float(seconds)
 
 
-def measure(num_texts: int, quick: bool) -> dict[str, Any]:
-    """All figures; prints the table."""
-    torch.set_num_threads(CORES)
+def speed_figures(num_texts: int, quick: bool) -> dict[str, float]:
+    """Rates, quality and memory of both sides; prints the table."""
     log = log_texts(num_texts)
     distinct = list(dict.fromkeys(log))
-    tokens = count_tokens(distinct)
-    limits = {"fp32": matmul_limit(torch.float32), "bf16": matmul_limit(torch.bfloat16)}
+    sample = distinct[:: max(1, len(distinct) // (64 if quick else 512))]
     precision = choose_precision("auto", gpu=False)
-    rival = Rival(distinct[:: max(1, len(distinct) // (64 if quick else 512))])
+    rival = Rival(sample)
     exact, fast = (Workers(CORES, kind) for kind in ("fp32", precision))
-    ways = {"encode": rival.encode, "ours fp32": exact.encode, f"ours {precision}": fast.encode}
+    ways = {"encode": rival.encode, "ours fp32": exact.encode, "ours default": fast.encode}
     ways |= {"encode, log": rival.encode, "ours, log": fast.encode_log}
     texts = {name: log if name.endswith("log") else distinct for name in ways}
     seconds, vectors = take_turns(ways, texts)
-    memory = {"ours": fast.memory_mib(), "encode": peak_mib()}
-    kinds = {"encode": "fp32", "ours fp32": "fp32", f"ours {precision}": precision}
-    print(f"{len(log)} texts, {len(distinct)} distinct, {tokens.mean():.0f} tokens each, {CORES} cores,")
-    print(f"rival's batch size {rival.batch_size}")
-    print(
-        f"{'way':14}{'texts/s':>9}{'tokens/s':>10}{'of the matmul limit':>21}"
-        f"{'least cosine':>14}{'mean':>9}{'top-10 kept':>13}"
-    )
-    figures: dict[str, Any] = {}
-    for name, kind in kinds.items():
-        rate = len(distinct) / seconds[name]
-        share = flops(tokens) / seconds[name] / limits[kind]
-        q = quality(vectors[name], vectors["encode"])
-        print(
-            f"{name:14}{rate:9.1f}{tokens.sum() / seconds[name]:10.0f}{share:21.2f}"
-            f"{q['least']:14.5f}{q['mean']:9.5f}{q['kept']:13.3f}"
-        )
-        key = (
-            name.replace(" ", "_").replace(precision, "default") if kind != "fp32" else name.replace(" ", "_")
-        )
-        figures |= {f"{key}_texts_s": rate, f"{key}_matmul_share": share}
-        figures |= {f"{key}_{part}": value for part, value in q.items()}
-    for name in ("encode, log", "ours, log"):
-        print(f"{name:14}{len(log) / seconds[name]:9.1f}")
-    pool = rival.pool_rate(distinct[:: max(1, len(distinct) // (64 if quick else 512))])
+    figures = {
+        "embed_vs_encode_fp32": seconds["encode"] / seconds["ours fp32"],
+        "embed_vs_encode_distinct": seconds["encode"] / seconds["ours default"],
+        "embed_vs_encode_log": seconds["encode, log"] / seconds["ours, log"],
+        "memory_mib": fast.memory_mib(),
+        "encode_memory_mib": peak_mib(),
+    }
     fast.close()
     exact.close()
-    figures |= {
-        "embed_vs_encode_fp32": seconds["encode"] / seconds["ours fp32"],
-        "embed_vs_encode_distinct": seconds["encode"] / seconds[f"ours {precision}"],
-        "embed_vs_encode_log": seconds["encode, log"] / seconds["ours, log"],
-        "encode_pool_vs_encode": pool / rival.sample_rate,
-        "matmul_gflop_s_fp32": limits["fp32"] / 1e9,
-        "matmul_gflop_s_bf16": limits["bf16"] / 1e9,
-        "memory_mib": memory["ours"],
-        "encode_memory_mib": memory["encode"],
-    }
-    plain_rate = len(distinct) / seconds[f"ours {precision}"]
-    figures |= ray_figures(distinct[:64] if quick else distinct[:4096], plain_rate)
+    print(
+        f"{len(log)} texts of a log, {len(distinct)} distinct, {CORES} cores, rival's batch size {rival.batch_size}"
+    )
+    for name in ("encode, log", "ours, log"):
+        print(f"{name:14}{len(log) / seconds[name]:9.1f} texts/s")
+    kinds: dict[str, Precision] = {"encode": "fp32", "ours fp32": "fp32", "ours default": precision}
+    figures |= table_figures(kinds, count_tokens(distinct), seconds, vectors)
+    return figures | {"encode_pool_vs_encode": rival.pool_rate(sample) / rival.sample_rate}
+
+
+def table_figures(
+    kinds: dict[str, Precision],
+    tokens: NDArray[np.int64],
+    seconds: dict[str, float],
+    vectors: dict[str, NDArray[np.float32]],
+) -> dict[str, float]:
+    """Rates, shares of the machine's limit and quality by way, printed as a table too."""
+    limits = {"fp32": matmul_limit(torch.float32), "bf16": matmul_limit(torch.bfloat16)}
+    figures = {f"matmul_gflop_s_{kind}": limit / 1e9 for kind, limit in limits.items()}
+    print(
+        f"{'way':22}{'texts/s':>9}{'tokens/s':>10}{'of the matmul limit':>21}{'least cosine':>14}{'mean':>9}{'kept':>7}"
+    )
+    for name, kind in kinds.items():
+        rates = (len(tokens) / seconds[name], tokens.sum() / seconds[name])
+        share = flops(tokens) / seconds[name] / limits[kind]
+        near = quality(vectors[name], vectors["encode"])
+        print(
+            f"{f'{name} ({kind})':22}{rates[0]:9.1f}{rates[1]:10.0f}{share:21.2f}"
+            f"{near['least']:14.5f}{near['mean']:9.5f}{near['kept']:7.3f}",
+            flush=True,
+        )
+        found = {"texts_s": rates[0], "tokens_s": rates[1], "matmul_share": share, **near}
+        figures |= {f"{name.replace(' ', '_')}_{part}": float(value) for part, value in found.items()}
+    return figures
+
+
+def measure(only: str | None, num_texts: int, quick: bool) -> dict[str, float]:
+    """The figures of one part, or of all."""
+    torch.set_num_threads(CORES)
     count = 10_000 if quick else 1_000_000
-    figures[f"store_load_{count}_s"] = store_seconds(count)
-    return figures | gpu_figures(quick)
+    parts: dict[str, Callable[[], dict[str, float]]] = {
+        "speed": lambda: speed_figures(num_texts, quick),
+        "ray": lambda: ray_figures(list(dict.fromkeys(log_texts(num_texts)))[: 64 if quick else 4096]),
+        "store": lambda: {f"store_load_{count}_s": store_seconds(count)},
+        "gpu": lambda: gpu_figures(quick),
+    }
+    figures: dict[str, float] = {}
+    for name, part in parts.items():
+        if only in (None, name):
+            figures |= part()
+    return figures
 
 
 def peak_mib() -> float:
@@ -295,16 +315,16 @@ def main() -> None:
     parser.add_argument(
         "--quick", action="store_true", help="a smoke run on few texts; its figures mean nothing"
     )
+    parser.add_argument("--only", choices=("speed", "ray", "store", "gpu"), help="one part; all if left out")
     parser.add_argument("--part", choices=("plain", "ray"), help=argparse.SUPPRESS)
     parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.part:
         print(run_part(options.part, options.file))
         return
-    figures = measure(400 if options.quick else options.texts, options.quick)
+    figures = measure(options.only, 400 if options.quick else options.texts, options.quick)
     for name, value in figures.items():
-        if isinstance(value, float):
-            print(f"{name:34}{value:12.4g}")
+        print(f"{name:34}{value:12.4g}")
     print(json.dumps({name: round(value, 5) for name, value in figures.items()}))
 
 
