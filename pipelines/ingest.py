@@ -100,7 +100,7 @@ def _ingest(plan: Plan, config: Config, crew: Workers, work: Work) -> dict[str, 
         "behaviours": _sum(report["behaviours"] for report in settled),
     }
     assert rows_in == result["rows_kept"] + sum(rejected.values()), result
-    _check_rejected(config, rows_in, rejected)
+    _check_rejected(plan, rows_in, rejected)
     items = write_items(plan, config, batches, kind)
     _check_size(config, {"num_users": work.result.get("num_users", 0) + result["num_users"], **items})
     cuts = _cuts(plan, kind)
@@ -147,7 +147,7 @@ def _add(before: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_log(plan: Plan, rows_in: int, spreads: Sequence[Mapping[str, Any]], where: str) -> None:
-    if rows_in == 0:
+    if rows_in == 0 and plan.base is None:
         raise ArtifactError(
             f"paths.log: expected behaviours, found no rows in {where}. Give a log that has some."
         )
@@ -161,10 +161,13 @@ def _check_log(plan: Plan, rows_in: int, spreads: Sequence[Mapping[str, Any]], w
         )
 
 
-def _check_rejected(config: Config, rows_in: int, rejected: Mapping[str, int]) -> None:
-    fraction, limit = sum(rejected.values()) / rows_in, config.ingest.max_rejected_fraction
+def _check_rejected(plan: Plan, rows_in: int, rejected: Mapping[str, int]) -> None:
+    """Refuse a log of which too little is left; rows that a run holds already, or must not hold, are no flaw of one."""
+    excused = ("duplicate", "forgotten") if plan.base is not None else ()
+    counted = {reason: n for reason, n in rejected.items() if reason not in excused}
+    fraction, limit = sum(counted.values()) / max(rows_in, 1), plan.config.max_rejected_fraction
     if fraction > limit or fraction == 1:
-        reasons = ", ".join(f"{reason} {n:,}" for reason, n in sorted(rejected.items(), key=lambda e: -e[1]))
+        reasons = ", ".join(f"{reason} {n:,}" for reason, n in sorted(counted.items(), key=lambda e: -e[1]))
         raise ArtifactError(
             f"ingest.max_rejected_fraction: expected at most {limit:.1%} rejected rows, got "
             f"{fraction:.1%} of {rows_in:,} ({reasons}). Mend the mapping in `ingest`, or raise the limit."

@@ -106,6 +106,24 @@ def test_late_rows_join_the_session_that_is_there_and_items_keep_their_place(tmp
     assert now["item_id"].to_pylist()[items.num_rows :] == ["i9"]
 
 
+def test_files_with_nothing_new_add_nothing(tmp_path: Path) -> None:
+    write(tmp_path, "a.csv", FIRST)
+    write(tmp_path, "again.csv", REPEATED)
+    write(tmp_path, "empty.csv", "")
+    first = ingest(ours := config(tmp_path, "a.csv"))["result"]
+    old = rows(ours)
+
+    again = ingest(config(tmp_path, "again.csv"))["result"]
+    empty = ingest(config(tmp_path, "empty.csv"))["result"]
+
+    assert again["rows_rejected"] == {"duplicate": REPEATED.count("\n")}
+    assert again["rows_kept"] == empty["rows_kept"] == first["rows_kept"]
+    assert rows(ours).equals(old)
+    with pytest.raises(ValueError, match=r"max_rejected_fraction: .* got 100.0% of 3 \(missing_item 3\)"):
+        write(tmp_path, "bad.csv", "u,,view,2020-01-01,\n" * 3)
+        ingest(config(tmp_path, "bad.csv"))
+
+
 def test_another_setting_or_a_changed_file_wants_the_whole_log(tmp_path: Path) -> None:
     write(tmp_path, "a.csv", FIRST)
     write(tmp_path, "b.csv", SECOND)
