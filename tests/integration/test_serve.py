@@ -199,3 +199,18 @@ def test_service_when_interrupted_and_started_again_answers_on_the_same_port(tmp
             assert client.get(url).json()["policy_version"] == version
             os.kill(process.pid, signal.SIGINT)
             assert process.wait(timeout=60) == 0
+
+
+def test_two_replicas_answer_behind_one_loopback_port(bundle):
+    path, version = bundle
+    port = free_port("127.0.0.1")
+    process, _ = start(path.parent.parent, port, "serve.num_replicas=2", "cluster.num_cpus=2")
+
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+        answers = [client.post("/v1/recommend", json={"user_id": "new", "k": 3}) for _ in range(8)]
+
+    assert [answer.status_code for answer in answers] == [200] * 8
+    assert {answer.json()["policy_version"] for answer in answers} == {version}
+    assert set(listeners(port)) == {"0100007F"}
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 0
