@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -105,6 +106,36 @@ def test_killed_workers_and_drivers_change_no_byte(tmp_path: Path) -> None:
         assert tables(tmp_path, run) == calm
         assert_nothing_is_left(tmp_path, run)
     assert killed["worker"] and killed["driver"]
+
+
+@pytest.mark.slow
+def test_additions_killed_at_random_moments_change_no_byte(tmp_path: Path) -> None:
+    write_log(tmp_path / "log")
+    late = [tmp_path / "log" / name for name in ("4.csv", "5.csv")]
+    (tmp_path / "held").mkdir()
+    for path in late:
+        path.rename(tmp_path / "held" / path.name)
+    finish(start(tmp_path, "first"))
+    for path in late:
+        (tmp_path / "held" / path.name).rename(path)
+    shutil.copytree(tmp_path / "first", tmp_path / "calm")
+    begin = time.monotonic()
+    finish(start(tmp_path, "calm"))
+    lasted = time.monotonic() - begin
+    calm, chance = tables(tmp_path, "calm"), random.Random(1)
+    for number in range(3):
+        run = f"run-{number}"
+        shutil.copytree(tmp_path / "first", tmp_path / run)
+        process = start(tmp_path, run)
+        time.sleep(lasted * (0.4 + 0.6 * chance.random()))
+        process.kill()
+        process.communicate()
+
+        finish(start(tmp_path, run))
+
+        assert tables(tmp_path, run) == calm
+        assert_nothing_is_left(tmp_path, run)
+    assert {"behaviours/shard-00000.parquet", "behaviours/shard-00000.0001.parquet"} <= set(calm)
 
 
 def test_any_number_of_workers_and_threads_gives_the_same_bytes(tmp_path: Path) -> None:
