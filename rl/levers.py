@@ -1,6 +1,8 @@
 """Levers: what a slate shall be beside good. Settings of diversity and of exposure limits an item group."""
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
 
 DIVERSITY, EXPOSURE = "diversity", "exposure"
 
@@ -15,7 +17,7 @@ class LeversConfig(BaseModel):
         ge=0,
         description="In training: worth of a slate all of whose items differ fully, in mean slates' weighted reward.",
     )
-    exposure_limits: dict[str, float] = Field(
+    exposure_limits: dict[str, Annotated[float, Field(gt=0, le=1)]] = Field(
         {}, description="Largest share of shown items by item group, in training and at ranking time."
     )
     exposure_step: float = Field(
@@ -29,14 +31,6 @@ class LeversConfig(BaseModel):
         lt=1,
         description="At ranking time: share of the best slate's worth that may be given for diversity.",
     )
-
-    @field_validator("exposure_limits")
-    @classmethod
-    def _shares(cls, limits: dict[str, float]) -> dict[str, float]:
-        for group, limit in limits.items():
-            if not 0 < limit <= 1:
-                raise ValueError(f"{group}: expected a share above 0 and at most 1, got {limit}")
-        return limits
 
     @property
     def in_training(self) -> bool:
