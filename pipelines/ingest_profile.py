@@ -59,8 +59,9 @@ def shard_profile(plan: Plan, shard: int, acts: Acts) -> dict[str, Any]:
     """Counts of a shard's rows; those by item go to a file.
 
     Returns:
-        ``days`` {day since 1970: rows by behaviour}, ``lengths`` {behaviours of a session: sessions}, ``activity``
-        {rows of a user, rounded down to a power of 2: users}, and ``together`` [K, K], sessions that have both.
+        ``days`` {day since 1970: rows by behaviour}, ``lengths`` {behaviours of a session, impressions not counted:
+        sessions}, ``activity`` {rows of a user, rounded down to a power of 2: users}, and ``together`` [K, K],
+        sessions that have both.
     """
     kinds = len(plan.behaviours)
     counted = np.bincount(acts.item)
@@ -70,14 +71,16 @@ def shard_profile(plan: Plan, shard: int, acts: Acts) -> dict[str, Any]:
     first = int(day.min()) if len(day) else 0
     per_day = np.bincount((day - first) * kinds + acts.behaviour, minlength=kinds)
     per_day = _padded(per_day, kinds)
-    lengths = np.bincount(np.minimum(np.bincount(acts.session), LONGEST + 1))
+    in_session, acted = np.bincount(acts.session), acts.behaviour != kinds - 1  # impressions come last
+    counted_acts = np.bincount(acts.session[acted], minlength=len(in_session))[in_session > 0]
+    lengths = np.bincount(np.minimum(counted_acts, LONGEST + 1))
     rows = np.bincount(acts.user)
     activity = np.bincount(np.log2(np.maximum(rows[rows > 0], 1)).astype(np.int64))
     has = np.zeros((int(acts.session.max(initial=-1)) + 1, kinds), dtype=np.float32)
     has[acts.session, acts.behaviour] = 1.0
     return {
         "days": {str(first + n): row.tolist() for n, row in enumerate(per_day) if row.any()},
-        "lengths": {str(n): int(c) for n, c in enumerate(lengths) if c and n},
+        "lengths": {str(n): int(c) for n, c in enumerate(lengths) if c},
         "activity": {str(2**n): int(c) for n, c in enumerate(activity) if c},
         "together": (has.T @ has).astype(np.int64).tolist(),
     }

@@ -29,30 +29,30 @@ def test_shards_add_up_to_what_can_be_counted_by_hand(tmp_path: Path) -> None:
     ours = plan(tmp_path)
     shards = [
         shard_profile(ours, 0, acts([(0, 0, 4, 0, 10), (0, 0, 4, 1, 10), (0, 1, 2, 0, 12)])),
-        shard_profile(ours, 1, acts([(0, 0, 4, 0, 12)])),
+        shard_profile(ours, 1, acts([(0, 0, 4, 0, 12), (0, 0, 4, 2, 12)])),
     ]
-    result = {"rows_in": 6, "rows_kept": 4, "rows_rejected": {"duplicate": 2}}
+    result = {"rows_in": 7, "rows_kept": 5, "rows_rejected": {"duplicate": 2}}
     items = pa.table({"item_id": ["a", "b", "c"], "title": ["A", None, "C"]})
 
     profile = add_up(ours, shards, result, items)
 
-    assert profile["days"] == {"view": [1, 0, 2], "purchase": [1, 0, 0]}
+    assert profile["days"] == {"view": [1, 0, 2], "purchase": [1, 0, 0], "impression": [0, 0, 1]}
     assert (profile["first_day"], profile["last_day"]) == ("1970-01-11", "1970-01-13")
     assert profile["session_lengths"] == {"1": 2, "2": 1} and profile["num_sessions"] == 3
-    assert profile["user_activity"] == {"1": 1, "2": 1}  # one user with 3 rows, one with 1
-    assert profile["item_activity"] == {"1": 1, "2": 1} and profile["num_silent_items"] == 1
-    assert profile["sessions_with"] == {"view": 3, "purchase": 1}
+    assert profile["user_activity"] == {"2": 2}  # one user with 3 rows, one with 2
+    assert profile["item_activity"] == {"1": 1, "4": 1} and profile["num_silent_items"] == 1
+    assert profile["sessions_with"] == {"view": 3, "purchase": 1, "impression": 1}
     assert profile["text_coverage"] == {"title": 1 - 1 / 3}
     assert read_ipc(ours.parts, "profile-00000.arrow")["n"].to_list() == [1, 2]
     lines = "\n".join(profile_lines(profile, FUNNEL))
-    assert "4 of 6 kept; rejected: duplicate 2" in lines
+    assert "5 of 7 kept; rejected: duplicate 2" in lines
     assert "purchase in 33.3% of those with view" in lines
     page = profile_page(profile, FUNNEL, "<log> & co")
     body = ElementTree.fromstring(
         page.split("-->", 1)[-1].replace("<!DOCTYPE html>", "").replace('<meta charset="utf-8">', "")
     )
     assert body.findtext("body/h1") == "<log> & co"
-    assert len(body.findall(".//svg[@class='days']")) == 2
+    assert len(body.findall(".//svg[@class='days']")) == 3
     assert "33.33% of the sessions with view have purchase." in page
 
 
