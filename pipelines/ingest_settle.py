@@ -209,8 +209,12 @@ def _by_user_and_time(rows: pl.DataFrame, names: pl.Series) -> _Shard:
     user, time = rank[coded.codes[rows["user"].to_numpy()]], rows["timestamp"].to_numpy()
     order = np.argsort(user.astype(np.uint16) if len(rank) < 1 << 16 else user, kind="stable")
     late = (np.diff(time[order]) < 0) & (np.diff(user[order]) == 0)
-    if late.any():  # a log is nearly always in the order of time, and then the users alone need sorting
-        order = np.lexsort((time, user))
+    if late.any():  # a log is nearly always in the order of time: few users have rows to sort
+        mixed = np.zeros(len(rank), dtype=np.bool_)
+        mixed[user[order[1:][late]]] = True
+        places = np.flatnonzero(mixed[user[order]])
+        their = order[places]
+        order[places] = their[np.lexsort((time[their], user[their]))]
     return _Shard(rows.with_columns(pl.Series("user", user))[order], coded.values.gather(by_name))
 
 

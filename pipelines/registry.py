@@ -27,7 +27,7 @@ ENTRIES: dict[str, Entry] = {
         summary="Check a behaviour log and sort it into sessions.",
         reads="paths.log (and paths.items): Parquet, CSV(.gz), JSON Lines; a file, folder or glob, local or a URI.\n"
         "        Files that the run does not hold yet are added to it. --dry-run only reads the head.",
-        writes="ingest/: behaviours/*.parquet, items.parquet, rejected/*.parquet with a reason for each row, profile.html.",
+        writes="ingest/: behaviours/*.parquet, items.parquet, rejected/*.parquet with reasons, profile.html.",
         sections=("paths", "ingest", "cluster"),
         example="slatewise ingest --config rees46.yaml paths.log=2019-Oct.csv.gz paths.run=runs/shop",
     ),
