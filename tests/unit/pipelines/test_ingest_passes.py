@@ -1,6 +1,7 @@
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from pipelines.artifacts import ArtifactError, RunDirectory
 from pipelines.ingest_files import cut, find_files, survey
 from pipelines.ingest_items import number_items
 from pipelines.ingest_plan import Plan
-from pipelines.ingest_settle import read_settled, settle
+from pipelines.ingest_settle import _by_user_and_time, read_settled, settle
 from pipelines.ingest_spread import spread
 
 WORDS = ["", "u", "v", "i", "view", "click", "2020-01-01", "1577836800", "x" * 9, "7"]
@@ -143,3 +144,26 @@ def test_rows_in_is_kept_plus_rejected_for_any_garbage(
     assert sum(report["rows_in"] for report in spreads) == kept_rows(ours).height + rejected.total()
     listed = ours.folder.read_table("rejected").to_pylist() if ours.folder.exists("rejected") else []
     assert Counter(row["reason"] for row in listed) == rejected
+
+
+@pytest.mark.parametrize(
+    ("count", "num_users", "span"), [(0, 1, 5), (1, 1, 5), (400, 7, 50), (900, 70_000, 30)]
+)
+def test_rows_are_sorted_by_name_and_time_and_keep_the_logs_order(
+    count: int, num_users: int, span: int
+) -> None:
+    random = np.random.default_rng(0)
+    rows = pl.DataFrame(
+        {
+            "user": random.integers(0, num_users, count).astype(np.int32),
+            "timestamp": random.integers(0, span, count),
+            "line": np.arange(count),
+        }
+    )
+    names = pl.Series([f"n{number * 7919 % num_users}" for number in range(num_users)])
+
+    shard = _by_user_and_time(rows, names)
+
+    slow = rows.with_columns(names.gather(rows["user"]).alias("name")).sort("name", "timestamp", "line")
+    assert shard.rows["line"].to_list() == slow["line"].to_list()
+    assert shard.names.gather(shard.rows["user"]).to_list() == slow["name"].to_list()
