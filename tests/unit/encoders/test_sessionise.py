@@ -28,7 +28,8 @@ def ids(
         None if known is None else pl.Series(known, dtype=pl.String),
     )
     order = [
-        (int(user), int(start), name) for user, start, name in zip(found.user, found.start_us, found.ids, strict=True)
+        (int(user), int(start), name)
+        for user, start, name in zip(found.user, found.start_us, found.ids, strict=True)
     ]
     assert order == sorted(order)
     return [found.ids[int(row)] for row in found.row]

@@ -1,3 +1,4 @@
+import hmac
 from collections import Counter
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from encoders.columns import IngestConfig
 from pipelines.artifacts import ArtifactError, RunDirectory
 from pipelines.ingest_files import cut, find_files, survey
 from pipelines.ingest_items import number_items
-from pipelines.ingest_plan import Plan
+from pipelines.ingest_plan import Plan, pseudonyms
 from pipelines.ingest_settle import _by_user_and_time, read_settled, settle
 from pipelines.ingest_spread import spread
 
@@ -167,3 +168,10 @@ def test_rows_are_sorted_by_name_and_time_and_keep_the_logs_order(
     slow = rows.with_columns(names.gather(rows["user"]).alias("name")).sort("name", "timestamp", "line")
     assert shard.rows["line"].to_list() == slow["line"].to_list()
     assert shard.names.gather(shard.rows["user"]).to_list() == slow["name"].to_list()
+
+
+@pytest.mark.parametrize("length", [1, 63, 64, 65, 200])
+def test_pseudonyms_are_hmac_sha256_for_keys_of_any_length(length: int) -> None:
+    key, ids = b"k" * length, [b"", b"user", "日本".encode(), b"x" * 300]
+
+    assert pseudonyms(ids, key) == [hmac.digest(key, raw, "sha256").hex()[:32] for raw in ids]
