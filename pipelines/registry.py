@@ -35,7 +35,7 @@ ENTRIES: dict[str, Entry] = {
         constant="pipelines.embed:EMBED",
         summary="Embed items and users' pasts with a language model.",
         reads="ingest/.",
-        writes="embed/: items.parquet, pasts.parquet, users.parquet, encoder.json.",
+        writes="embed/: items.parquet, pasts.parquet, users.parquet, encoder.json, failed.parquet; and embeddings/.",
         sections=("paths", "encoder", "cluster"),
         example="slatewise embed paths.run=runs/shop encoder.num_actors=2",
     ),
