@@ -80,6 +80,7 @@ def test_rays_tasks_give_the_bytes_of_our_own_processes(tmp_path: Path) -> None:
     for name in ("a.csv", "b.csv.gz"):
         write(tmp_path, name, many_rows() + f"{name},,view,2020-01-01\n")
     settings = [f"paths.log={tmp_path}/log", "rl.slate_length=2", "ingest.user_shards=4"]
+    settings.append("ingest.max_rejected_fraction=1")  # the second file repeats the first
     local = run_stage(
         INGEST, load_config(None, [f"paths.run={tmp_path}/local", "cluster.num_cpus=2", *settings])
     )

@@ -164,6 +164,7 @@ def test_dqn_with_a_lever_trains_by_its_settings(shop_run: Path) -> None:
         "rl.dqn.num_updates=4",
         "rl.dqn.batch_rows=128",
         "rl.levers.diversity=0.1",
+        "rl.levers.ranking_loss=0.2",
     ]
 
     done = slatewise("train", *TINY, f"paths.run={shop_run}", *settings, "--json")
