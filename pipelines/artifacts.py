@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
+UNFINISHED = ".tmp"  # how the name of a file ends while it is written
 
 
 class ArtifactError(ValueError):
@@ -63,7 +64,16 @@ class Folder:
         return bool(info.type != pafs.FileType.NotFound)
 
     def files(self) -> list[str]:
-        """Names of all files below, sorted."""
+        """Names of all files below, sorted, without what is being written."""
+        return [name for name in self._all_files() if not name.endswith(UNFINISHED)]
+
+    def delete_unfinished(self) -> None:
+        """Delete what writers that were killed left behind."""
+        for name in self._all_files():
+            if name.endswith(UNFINISHED):
+                self.filesystem.delete_file(self.join(name))
+
+    def _all_files(self) -> list[str]:
         selector = pafs.FileSelector(self.path, recursive=True, allow_not_found=True)
         infos = self.filesystem.get_file_info(selector)
         cut = len(self.path) + 1
@@ -91,9 +101,9 @@ class Folder:
         """Write a file atomically: temporary name, then rename."""
         target = self.join(name)
         self.filesystem.create_dir(target.rsplit("/", 1)[0], recursive=True)
-        with self.filesystem.open_output_stream(target + ".tmp") as stream:
+        with self.filesystem.open_output_stream(target + UNFINISHED) as stream:
             stream.write(data)
-        self.filesystem.move(target + ".tmp", target)
+        self.filesystem.move(target + UNFINISHED, target)
 
     def read_json(self, name: str) -> Any:
         """Content of a JSON file.
@@ -134,7 +144,7 @@ class Folder:
     def write_table(self, name: str, table: pa.Table, compression: str = "zstd", **options: Any) -> None:
         """Write a Parquet file atomically; zstd at level 1. ``options`` are those of ``pq.write_table``."""
         target = self.join(name)
-        temporary = f"{target}.{os.getpid()}.tmp"
+        temporary = f"{target}.{os.getpid()}{UNFINISHED}"
         self.filesystem.create_dir(target.rsplit("/", 1)[0], recursive=True)
         with self.filesystem.open_output_stream(temporary) as stream:
             level = 1 if compression == "zstd" else None

@@ -1,7 +1,6 @@
 """What the learning stages read: sessions, items and embeddings of a run."""
 
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -74,9 +73,3 @@ def read_ensemble(folder: Folder, tasks: Tasks) -> Ensemble:
 def cached_item_embeddings(uri: str) -> NDArray[np.float32]:
     """``load_item_embeddings`` once a process."""
     return load_item_embeddings(RunDirectory(uri))
-
-
-def encoder_json(run: RunDirectory) -> dict[str, Any]:
-    """What embedded the texts."""
-    content: dict[str, Any] = run.folder("embed").read_json("encoder.json")
-    return content

@@ -54,6 +54,7 @@ def forget_command(config: Config, user: str) -> dict[str, Any]:
     name = _written(run, user)
     texts = _text_keys(run, name)
     add_forgotten(config.paths.run, name)
+    run.delete_unfinished()  # what a killed stage was writing may hold the user's rows
     gone = _behaviours(run, name)
     rows = {file: removed for file in list(run.files()) if (removed := _remove(run, file, name))}
     rows |= _remove_texts(run, config, texts)

@@ -37,9 +37,7 @@ def execute(context: StageContext) -> dict[str, Any]:
     with workers(config.cluster, plan) as crew:
         result = _ingest(plan, config, crew, work)
     plan.parts.delete()
-    for name in folder.files():  # what a killed worker left
-        if name.endswith(".tmp"):
-            folder.filesystem.delete_file(folder.join(name))
+    folder.delete_unfinished()
     return result
 
 

@@ -22,12 +22,9 @@ class BaseRows:
 
 
 def shard_files(names: list[str]) -> dict[int, list[str]]:
-    """Files of ``behaviours/`` by shard of users, the first ones before those that were added.
-
-    What a killed worker was writing (``.tmp``) is no file of any shard.
-    """
+    """Files of ``behaviours/`` by shard of users, the first ones before those that were added."""
     shards: dict[int, list[str]] = {}
-    for name in sorted(name for name in names if not name.endswith(".tmp")):
+    for name in sorted(names):
         found = re.search(r"shard-(\d+)(\.\d+)?\.parquet$", name)
         assert found is not None, name
         shards.setdefault(int(found[1]), []).append(name)

@@ -8,7 +8,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.ipc
 
-from pipelines.artifacts import Folder
+from pipelines.artifacts import UNFINISHED, Folder
 
 
 def write_ipc(folder: Folder, name: str, frames: list[pl.DataFrame]) -> None:
@@ -31,7 +31,7 @@ class PartWriter:
 
     def __init__(self, folder: Folder, name: str) -> None:
         self._filesystem, self._path = folder.filesystem, folder.join(name)
-        self._temporary = f"{self._path}.{os.getpid()}.tmp"
+        self._temporary = f"{self._path}.{os.getpid()}{UNFINISHED}"
         self._filesystem.create_dir(folder.path, recursive=True)
         self._stream = self._filesystem.open_output_stream(self._temporary)
         self._writer: pa.ipc.RecordBatchFileWriter | None = None

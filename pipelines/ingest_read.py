@@ -131,12 +131,12 @@ def _parse(
             if kind == "jsonl"
             else _fast_csv(block, line, table, header, columns)
         )
-    except BrokenRowsError:
-        pass
-    if kind == "jsonl":
-        records = json_records(block, line, columns)
-    else:
-        records = csv_records(block, line, header, columns, table, LONGEST_RECORD)
+    except BrokenRowsError:  # record by record, then, so that each broken one gets its reason
+        records = (
+            json_records(block, line, columns)
+            if kind == "jsonl"
+            else csv_records(block, line, header, columns, table, LONGEST_RECORD)
+        )
     schema = {LINE: pl.Int64, **dict.fromkeys(columns, pl.String)}
     return pl.DataFrame(list(records), schema=schema, orient="row")
 

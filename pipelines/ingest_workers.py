@@ -12,6 +12,7 @@ from multiprocessing import get_context, parent_process
 from typing import Any, Protocol
 
 from cluster.config import ClusterConfig
+from pipelines.environment import environment
 from pipelines.progress import track
 
 Task = Callable[..., Any]
@@ -73,7 +74,7 @@ class _Processes:
             left = [n for n in range(len(calls)) if n not in results]
             try:
                 pool = self._start()
-                with _variables():  # processes start as tasks come
+                with environment(VARIABLES):  # processes start as tasks come
                     futures: dict[int, Future[Any]] = {n: pool.submit(_call, task, calls[n]) for n in left}
                 for n in track(left, len(left), what):
                     results[n] = futures[n].result()
@@ -115,21 +116,6 @@ class _RayTasks:
             if isinstance(error, RayTaskError) and isinstance(error.cause, Exception):
                 raise error.cause from None
             raise
-
-
-@contextmanager
-def _variables() -> Iterator[None]:
-    """The environment of new processes."""
-    before = {name: os.environ.get(name) for name in VARIABLES}
-    os.environ.update(VARIABLES)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 _shared: Any = None

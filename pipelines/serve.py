@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import signal
 import time
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import Any
 from cluster.connection import connect, first_line
 from pipelines.artifacts import ArtifactError, Folder, RunDirectory
 from pipelines.config import Config
+from pipelines.environment import environment
 from rl.policy.bundle import Bundle, load_bundle
 from rl.policy.bundle_files import MANIFEST
 from serve.binding import check_port, fast_environment
@@ -77,7 +77,7 @@ def bundle_folder(policy: str) -> Folder:
 @contextmanager
 def _service(folder: Folder, config: Config, local: bool) -> Iterator[None]:
     """The service on Ray, up for the length of a ``with`` block."""
-    with _environment(fast_environment(config.serve) if local else {}), connect(config.cluster):
+    with environment(fast_environment(config.serve) if local else {}), connect(config.cluster):
         from serve.app import start_service, stop_service  # reads the environment when it is imported
 
         _check_cpus(config.serve.num_replicas)
@@ -98,21 +98,6 @@ def _check_cpus(num_replicas: int) -> None:
         raise ServiceError(
             f"serve.num_replicas: expected at most {num_cpus}, the cores that Ray has, got {num_replicas}."
         )
-
-
-@contextmanager
-def _environment(settings: dict[str, str]) -> Iterator[None]:
-    """Environment variables for the length of a ``with`` block."""
-    before = {name: os.environ.get(name) for name in settings}
-    os.environ.update(settings)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 class _Stop:

@@ -54,7 +54,7 @@ def build_algorithm(
             f"rl.ppo.num_sessions: expected a multiple of num_learners = {num_learners}, "
             f"got {settings.num_sessions}. Round it, so that each learner gets as many."
         )
-    steps_a_round = settings.num_sessions * settings.fragment_steps * max(1, settings.num_env_runners)
+    env_config = {"make_simulation": make_simulation, "task_names": tuple(task_names)}
     module_config = {
         "shape": shape,
         "load_item_embeddings": load_item_embeddings,
@@ -64,12 +64,34 @@ def build_algorithm(
         "kl_price": settings.kl,
         "num_candidates": settings.num_candidates,
     }
+    module_spec = RLModuleSpec(module_class=SlateQModule if dqn else SlateModule, model_config=module_config)
+    config = _base_config(settings, shape, summary_width, env_config, module_spec, seed)
+    if dqn is not None:
+        config.training(
+            minibatch_size=dqn.batch_rows,
+            num_epochs=1,
+            lr=dqn.learning_rate,
+            learner_class=SlateQLearner,
+            learner_config_dict={**config.learner_config_dict, "dqn": dqn},
+        )
+    return config.build_algo()
+
+
+def _base_config(
+    settings: PPOSettings,
+    shape: PolicyShape,
+    summary_width: int,
+    env_config: dict[str, Any],
+    module_spec: RLModuleSpec,
+    seed: int,
+) -> PPOConfig:
+    """What PPO and DQN share: sessions, samplers, learners, module, rounds."""
     config = (
         PPOConfig()
         .environment(
             observation_space=_observation_space(shape, summary_width),
             action_space=gym.spaces.MultiDiscrete([shape.num_items] * shape.slate_length),
-            env_config={"make_simulation": make_simulation, "task_names": tuple(task_names)},
+            env_config=env_config,
         )
         .env_runners(
             env_runner_cls=SimulationRunner,
@@ -84,23 +106,12 @@ def build_algorithm(
             num_gpus_per_learner=settings.num_gpus_per_learner,
             add_default_connectors_to_learner_pipeline=False,
         )
-        .rl_module(
-            rl_module_spec=RLModuleSpec(
-                module_class=SlateQModule if dqn else SlateModule, model_config=module_config
-            )
-        )
+        .rl_module(rl_module_spec=module_spec)
         .debugging(seed=seed, log_level="ERROR")
     )
+    steps_a_round = settings.num_sessions * settings.fragment_steps * max(1, settings.num_env_runners)
     _set_training(config, settings, steps_a_round)
-    if dqn is not None:
-        config.training(
-            minibatch_size=dqn.batch_rows,
-            num_epochs=1,
-            lr=dqn.learning_rate,
-            learner_class=SlateQLearner,
-            learner_config_dict={**config.learner_config_dict, "dqn": dqn},
-        )
-    return config.build_algo()
+    return config
 
 
 class Trainer:

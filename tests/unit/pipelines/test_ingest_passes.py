@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from encoders.columns import IngestConfig
 from pipelines.artifacts import ArtifactError, RunDirectory
-from pipelines.ingest_base import shard_files
 from pipelines.ingest_files import cut, find_files, survey
 from pipelines.ingest_items import number_items
 from pipelines.ingest_plan import Plan, pseudonyms
@@ -176,9 +175,3 @@ def test_pseudonyms_are_hmac_sha256_for_keys_of_any_length(length: int) -> None:
     key, ids = b"k" * length, [b"", b"user", "日本".encode(), b"x" * 300]
 
     assert pseudonyms(ids, key) == [hmac.digest(key, raw, "sha256").hex()[:32] for raw in ids]
-
-
-def test_shard_files_leave_out_what_a_killed_worker_was_writing() -> None:
-    names = ["shard-00000.0001.parquet", "shard-00000.parquet", "shard-00001.0001.parquet.27398.tmp"]
-
-    assert shard_files(names) == {0: ["shard-00000.parquet", "shard-00000.0001.parquet"]}
