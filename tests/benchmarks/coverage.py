@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--write", type=Path, help="folder for coverage.md and coverage.svg")
     options = parser.parse_args(arguments)
     repetitions, candidates = (3, 4) if options.quick else (options.repetitions, options.candidates)
-    live, pool = (5_000, 5_000) if options.quick else (200_000, 500_000)
+    live, pool = (5_000, 5_000) if options.quick else (200_000, 5_000_000)
     sizes = SIZES[:2] if options.quick else SIZES
     started = time.monotonic()
     world, logging = open_shop(options.seed)
