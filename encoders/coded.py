@@ -30,9 +30,9 @@ class Coded:
 def encode(texts: pl.Series) -> Coded:
     """Number the distinct texts of a column."""
     array = texts.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest()).dictionary_encode()
-    codes = array.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    codes = pl.Series(pl.from_arrow(array.indices)).fill_null(-1)
     values = pl.Series(pl.from_arrow(array.dictionary), dtype=pl.String)
-    return Coded(np.asarray(codes, dtype=np.int32), values)
+    return Coded(codes.to_numpy(), values)
 
 
 def clean(column: Coded) -> Coded:

@@ -68,7 +68,7 @@ def _written(run: RunDirectory, user: str) -> str:
     """The id as the run writes it."""
     ingest = IngestConfig.model_validate(run.read_json("ingest/config.json")["ingest"])
     key = pseudonym_key(ingest)
-    return user.strip() if key is None else pseudonyms([user.strip().encode()], key)[0]
+    return user.strip() if key is None else str(pseudonyms(pl.Series([user.strip()]), key)[0])
 
 
 def _behaviours(run: RunDirectory, name: str) -> pl.DataFrame:

@@ -14,7 +14,7 @@ from pipelines.artifacts import ArtifactError, Folder, RunDirectory
 from pipelines.config import Config
 from pipelines.forgotten import read_forgotten
 from pipelines.ingest_finish import finish
-from pipelines.ingest_items import TABLE, number_items, write_items, write_rare
+from pipelines.ingest_items import number_items, write_items, write_rare
 from pipelines.ingest_parts import read_ipc
 from pipelines.ingest_plan import Plan
 from pipelines.ingest_profile import PAGE, add_up, profile_lines, profile_page
@@ -99,7 +99,10 @@ def _ingest(plan: Plan, config: Config, crew: Workers, work: Work) -> dict[str, 
     }
     assert rows_in == result["rows_kept"] + sum(rejected.values()), result
     _check_rejected(plan, rows_in, rejected)
-    items = write_items(plan, config, batches, kind)
+    table, rejected_items = write_items(plan, config, batches, kind)
+    items: dict[str, Any] = {"num_items": table.num_rows}
+    if rejected_items:
+        items["item_rows_rejected"] = rejected_items
     _check_size(config, {"num_users": work.result.get("num_users", 0) + result["num_users"], **items})
     cuts = _cuts(plan, kind)
     done = crew.run(finish, [(n, kind, *cuts) for n in range(plan.num_shards)], "shards of Parquet")
@@ -108,7 +111,7 @@ def _ingest(plan: Plan, config: Config, crew: Workers, work: Work) -> dict[str, 
     if "rows_forgotten" in work.result:
         result["rows_forgotten"] = work.result["rows_forgotten"]
     result = {**result, **_add(work.result, result), **items}
-    _show(plan, config, add_up(plan, [s["profile"] for s in done], result, plan.folder.read_table(TABLE)))
+    _show(plan, config, add_up(plan, [s["profile"] for s in done], result, table))
     return {**result, "log": {**work.record, "cuts_us": list(cuts)}}
 
 

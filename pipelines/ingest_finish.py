@@ -92,9 +92,7 @@ def _table(plan: Plan, rows: pl.DataFrame, settled: Settled, split: NDArray[np.i
         "session_id": _dictionary(session, settled.sessions.ids),
         "item_id": _dictionary(rows["item"].to_numpy(), items),
         "behaviour": _dictionary(rows["behaviour"].to_numpy(), pl.Series(plan.behaviours)),
-        "timestamp": pa.array(rows["timestamp"].to_numpy())
-        .cast(pa.timestamp("us"))
-        .cast(pa.timestamp("us", "UTC")),
+        "timestamp": rows["timestamp"].cast(pl.Datetime("us", "UTC")).to_arrow(),
         "split": _dictionary(split[session], pl.Series(SPLITS)),
     }
     for name in (*NUMBERS, *TEXTS):
@@ -111,4 +109,4 @@ def _dictionary(codes: NDArray[Any], names: pl.Series) -> pa.DictionaryArray:
     used[codes] = True
     number = np.cumsum(used, dtype=np.int32) - 1
     values = names.filter(pl.Series(used)).to_arrow(compat_level=pl.CompatLevel.oldest())
-    return pa.DictionaryArray.from_arrays(pa.array(number[codes], pa.int32()), values.cast(pa.string()))
+    return pa.DictionaryArray.from_arrays(pl.Series(number[codes]).to_arrow(), values.cast(pa.string()))

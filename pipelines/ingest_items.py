@@ -50,8 +50,8 @@ def write_rare(plan: Plan) -> None:
     write_ipc(plan.parts, "rare.arrow", [rare])
 
 
-def write_items(plan: Plan, config: Config, batches: Batches, kind: str) -> dict[str, Any]:
-    """Write the item table. Returns ``num_items``, and ``item_rows_rejected`` where there are such."""
+def write_items(plan: Plan, config: Config, batches: Batches, kind: str) -> tuple[pa.Table, dict[str, int]]:
+    """Write the item table. Returns it, and how many rows of ``paths.items`` were left out, by reason."""
     names = read_ipc(plan.parts, "items.arrow")["item_id"]
     codes = [read_ipc(plan.parts, f"{kind}-seen-{n:05d}.arrow")["item"] for n in range(plan.num_shards)]
     seen = names.gather(pl.concat(codes).unique().sort())
@@ -74,8 +74,7 @@ def write_items(plan: Plan, config: Config, batches: Batches, kind: str) -> dict
     if before is not None:
         table = pa.concat_tables([before, table.select(before.column_names)])
     plan.folder.write_table(TABLE, table, plan.config.compression)
-    result: dict[str, Any] = {"num_items": table.num_rows}
-    return {**result, "item_rows_rejected": rejected} if rejected else result
+    return table, rejected
 
 
 def item_counts(valid: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:

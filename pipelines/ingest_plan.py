@@ -1,11 +1,10 @@
 """What all tasks of one ingest share, and how their intermediate rows look."""
 
-import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
 import polars as pl
+import polars_hash as plh
 import pyarrow as pa
 
 from encoders.columns import IngestConfig
@@ -14,7 +13,6 @@ from pipelines.artifacts import Folder
 from pipelines.ingest_files import LogFile, Piece
 
 REJECTED = pa.schema({"file": pa.string(), "line": pa.int64(), "reason": pa.string()})
-_BLOCK = 64  # bytes, of SHA-256
 
 
 @dataclass(frozen=True)
@@ -59,21 +57,10 @@ class Plan:
         return f"{kind}/{'shard' if kind == 'behaviours' else 'piece'}-{number:05d}{added}.parquet"
 
 
-def pseudonyms(ids: Iterable[bytes], key: bytes) -> list[str]:
-    """The first 32 hexadecimal digits of the HMAC-SHA256 of each id, an id being its UTF-8.
-
-    The key's two hash states are made once and copied, which is three times as fast as ``hmac.digest``.
-    """
-    block = (hashlib.sha256(key).digest() if len(key) > _BLOCK else key).ljust(_BLOCK, b"\0")
-    inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in block))
-    outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in block))
-    begin, end, made = inner.copy, outer.copy, []
-    for raw in ids:
-        first, second = begin(), end()
-        first.update(raw)
-        second.update(first.digest())
-        made.append(second.hexdigest()[:32])
-    return made
+def pseudonyms(ids: pl.Series, key: bytes) -> pl.Series:
+    """The first 32 hexadecimal digits of the HMAC-SHA256 of each id, an id and the key being UTF-8."""
+    digest = plh.col("id").chash.hmac_sha256(key=key.decode())
+    return ids.to_frame("id").select(digest.str.head(32))["id"]
 
 
 def write_rejected(plan: Plan, name: str, rows: pl.DataFrame) -> None:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from isal import igzip
 
 from encoders.columns import LINE_COLUMN, PLACE_COLUMN, Entries, Format
-from pipelines.ingest_files import BLOCK_BYTES, ROW_GROUP_ROWS, LogFile, Piece, unreadable
+from pipelines.ingest_files import BLOCK_BYTES, CHUNK_BYTES, ROW_GROUP_ROWS, LogFile, Piece, unreadable
 from pipelines.ingest_records import csv_records, json_records
 
 LINE = "__line__"
@@ -196,7 +196,9 @@ def _row_lines(block: bytes, line: int, *, quoted: bool) -> np.ndarray[Any, np.d
 
 
 def _newlines(block: bytes) -> int:
-    return int(np.count_nonzero(np.frombuffer(block, np.uint8) == NEWLINE))
+    values = np.frombuffer(block, np.uint8)
+    parts = (values[start : start + CHUNK_BYTES] for start in range(0, len(values), CHUNK_BYTES))
+    return sum(int(np.count_nonzero(part == NEWLINE)) for part in parts)
 
 
 def _parquet(file: LogFile, piece: Piece, columns: list[str]) -> Iterator[pl.DataFrame]:

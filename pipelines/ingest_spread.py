@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from encoders.coded import Coded
@@ -130,9 +129,7 @@ def _spread_batch(plan: Plan, number: int, rows: pl.DataFrame, report: _Report) 
 
 def _names(plan: Plan, ids: pl.Series) -> pl.Series:
     """The ids as they are written."""
-    if plan.key is None:
-        return ids
-    return pl.Series(pseudonyms(ids.cast(pl.Binary).to_list(), plan.key), dtype=pl.String)
+    return ids if plan.key is None else pseudonyms(ids, plan.key)
 
 
 def _mark_forgotten(plan: Plan, users: Coded, reason: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -167,19 +164,16 @@ def _write_rows(
         columns["also"] = judged.also[order]
     if judged.sessions is not None:
         given = Coded(judged.sessions.codes[order], _names(plan, judged.sessions.values))
-        columns["given_session"] = _arrow(given.spread(given.values))
-    columns |= {c.name: _arrow(c.gather(order)) for c in judged.others}
-    _write_batches(plan, f"rows-{name}.arrow", pa.table(columns), starts)
-    _write_batches(
-        plan,
-        f"users-{name}.arrow",
-        pa.table({"user_id": _arrow(users.values.gather(user_order))}),
-        user_starts,
-    )
+        columns["given_session"] = given.spread(given.values)
+    columns |= {c.name: c.gather(order) for c in judged.others}
+    _write_batches(plan, f"rows-{name}.arrow", pl.DataFrame(columns), starts)
+    names = pl.DataFrame({"user_id": users.values.gather(user_order)})
+    _write_batches(plan, f"users-{name}.arrow", names, user_starts)
     write_ipc(plan.parts, f"items-{name}.arrow", [judged.items.values.rename("item_id").to_frame()])
 
 
-def _write_batches(plan: Plan, name: str, table: pa.Table, starts: NDArray[np.int64]) -> None:
+def _write_batches(plan: Plan, name: str, rows: pl.DataFrame, starts: NDArray[np.int64]) -> None:
+    table = rows.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
     with PartWriter(plan.parts, name) as writer:
         for start, stop in pairwise(starts):
             writer.write(table.slice(start, stop - start))
@@ -202,7 +196,3 @@ def _words(judged: Judged, rows: NDArray[np.int64]) -> dict[str, int]:
         return {"a row no rule matches": len(rows)}
     words, counts = np.unique(judged.words.codes[rows], return_counts=True)
     return {judged.words.values[int(w)]: int(n) for w, n in zip(words, counts, strict=True) if w >= 0}
-
-
-def _arrow(series: pl.Series) -> pa.Array:
-    return series.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
