@@ -35,6 +35,21 @@ def encode(texts: pl.Series) -> Coded:
     return Coded(codes.to_numpy(), values)
 
 
+def order(texts: pl.Series) -> NDArray[np.int64]:
+    """Places of distinct texts in the order of their bytes. Their first eight bytes tell most apart, as a number."""
+    array = texts.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
+    starts, stops = (
+        np.frombuffer(array.buffers()[1], np.int64)[array.offset :][i : i + len(array)] for i in (0, 1)
+    )
+    if len(texts) and (stops - starts).min() >= 8:
+        letters = np.frombuffer(array.buffers()[2], np.uint8)[starts[:, None] + np.arange(8)]
+        heads = letters.view(">u8").ravel().astype(np.uint64)
+        places = np.argsort(heads)
+        if (np.diff(heads[places]) > 0).all():
+            return places
+    return texts.arg_sort().to_numpy()
+
+
 def clean(column: Coded) -> Coded:
     """Texts without blanks around them, and none where a text says nothing."""
     texts = cleaned(column.values)
@@ -47,5 +62,8 @@ def clean(column: Coded) -> Coded:
 def cleaned(texts: pl.Series) -> pl.Series:
     """Stripped texts, null where they say nothing."""
     stripped = texts.str.strip_chars()
-    says_nothing = stripped.str.to_lowercase().is_in(MISSING_WORDS)
-    return stripped.set(says_nothing.fill_null(True), None)
+    short = stripped.str.len_bytes() <= max(map(len, MISSING_WORDS))
+    if not short.any():
+        return stripped
+    says_nothing = stripped.set(~short, None).str.to_lowercase().is_in(MISSING_WORDS)
+    return stripped.set(says_nothing.fill_null(False), None)

@@ -115,10 +115,8 @@ def judge(
         also |= log.holds(rule).astype(np.uint16) << bit
     times = parse_times(rows[config.sources("timestamp")[0]], config.time_format, config.time_zone)
     times_us = times.dt.timestamp("us")
-    numbers = {n: text for n in NUMBERS if (text := log.text(config.sources(n))) is not None}
-    read = {name: _read_number(name, text, config) for name, text in numbers.items()}
+    read = {name: number for name in NUMBERS if (number := _read_number(log, name, config)) is not None}
     others = {n: text.spread(text.values) for n in TEXTS if (text := log.text(config.sources(n))) is not None}
-    lost = [(numbers[n].codes >= 0) & column.is_null().to_numpy() for n, column in read.items()]
     timestamp = times_us.fill_null(0).to_numpy()
     failed = {
         "unreadable_row": rows.select(pl.all_horizontal(pl.all().is_null()))[:, 0].to_numpy(),
@@ -128,7 +126,7 @@ def judge(
         "unknown_behaviour": behaviour < 0,
         "unreadable_time": times_us.is_null().to_numpy(),
         "absurd_time": (timestamp < EARLIEST_US) | (timestamp > now_us + CLOCK_SKEW_US),
-        "unreadable_number": _any(lost, rows.height),
+        "unreadable_number": _any([lost for _, lost in read.values()], rows.height),
     }
     return Judged(
         users=users,
@@ -138,7 +136,9 @@ def judge(
         behaviour=behaviour,
         also=also,
         timestamp=np.asarray(timestamp, dtype=np.int64),
-        others=pl.DataFrame([s.rename(n) for n, s in {**read, **others}.items()]),
+        others=pl.DataFrame(
+            [s.rename(n) for n, s in {**{n: number for n, (number, _) in read.items()}, **others}.items()]
+        ),
         reason=first_reason(failed, rows.height),
     )
 
@@ -188,8 +188,26 @@ def _any(flags: Sequence[NDArray[np.bool_]], length: int) -> NDArray[np.bool_]:
     return np.asarray(np.logical_or.reduce([np.zeros(length, dtype=np.bool_), *flags]), dtype=np.bool_)
 
 
-def _read_number(name: str, text: Coded, config: IngestConfig) -> pl.Series:
-    number = text.values.cast(pl.Float64, strict=False)
+def _read_number(log: _Log, name: str, config: IngestConfig) -> tuple[pl.Series, NDArray[np.bool_]] | None:
+    """A column's numbers, and where it says something that is none; None where the log has no such column. [n]"""
+    names = config.sources(name)
+    if len(names) == 1 and names[0] in log.rows.columns:
+        column = log.rows[names[0]]
+        numbers = _sane_numbers(name, column.cast(pl.String), config)
+        if (
+            numbers.null_count() == column.null_count()
+        ):  # nearly always: there is nothing to look at more closely
+            return numbers.cast(NUMBERS[name]), np.zeros(len(numbers), dtype=np.bool_)
+    text = log.text(names)
+    if text is None:
+        return None
+    numbers = text.spread(_sane_numbers(name, text.values, config)).cast(NUMBERS[name])
+    return numbers, (text.codes >= 0) & numbers.is_null().to_numpy()
+
+
+def _sane_numbers(name: str, texts: pl.Series, config: IngestConfig) -> pl.Series:
+    """Texts as numbers of the range that a column has, null where they are not. float64"""
+    number = texts.cast(pl.Float64, strict=False)
     if name == "position":
         number = number - config.first_position
         good = number.is_between(0, 32_767) & (number == number.floor())
@@ -197,7 +215,7 @@ def _read_number(name: str, text: Coded, config: IngestConfig) -> pl.Series:
         good = number.is_between(0, 1, closed="right")
     else:
         good = number.is_finite()
-    return text.spread(number.set(~good.fill_null(False), None)).cast(NUMBERS[name])
+    return number if good.all() else number.set(~good.fill_null(False), None)
 
 
 def _by_word(words: Coded, config: IngestConfig, behaviours: Sequence[str]) -> NDArray[np.int16]:

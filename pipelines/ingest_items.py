@@ -1,7 +1,7 @@
 """The items: their numbers in the passes, which are rare, and the item table."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 import pyarrow as pa
@@ -9,26 +9,32 @@ import pyarrow as pa
 from encoders.coded import cleaned
 from encoders.columns import ITEM_PRICE, Format, IngestConfig, ItemProperties
 from pipelines.artifacts import ArtifactError
-from pipelines.config import Config
 from pipelines.ingest_files import LogFile, cut, find_files, survey
 from pipelines.ingest_parts import read_ipc, write_ipc
 from pipelines.ingest_plan import Plan
 from pipelines.ingest_read import column_names, read_piece
 
+if TYPE_CHECKING:  # the workers need none of what all stages' settings import
+    from pipelines.config import Config
+
 COUNTS = {"item_id": pl.String, "column": pl.String, "value": pl.String, "n": pl.Int64}
 TABLE = "items.parquet"
+MANY = 1_000_000  # names that are held before repeats are dropped
 Batches = Sequence[tuple[int, int]]  # piece, and its batch
 
 
 def number_items(plan: Plan, batches: Batches) -> None:
     """Number all items of the log in the order of their ids, and say for each batch what its numbers become."""
-    names = pl.Series("item_id", dtype=pl.String)
+    names, distinct = pl.Series("item_id", dtype=pl.String), MANY
     if plan.base is not None:
         names = pl.Series(plan.base.folder.read_table(TABLE, columns=["item_id"])["item_id"])
     for part in batches:
-        names = pl.concat([names, read_ipc(plan.parts, _name("items", part))["item_id"]]).unique()
+        names = names.append(read_ipc(plan.parts, _name("items", part))["item_id"])
+        if len(names) > 2 * distinct:  # so that repeats take no more room than the items
+            names, distinct = (known := names.unique()), max(len(known), MANY)
     numbered = (
-        names.sort()
+        names.unique()
+        .sort()
         .rename("item_id")
         .to_frame()
         .with_row_index("item")
@@ -50,7 +56,7 @@ def write_rare(plan: Plan) -> None:
     write_ipc(plan.parts, "rare.arrow", [rare])
 
 
-def write_items(plan: Plan, config: Config, batches: Batches, kind: str) -> tuple[pa.Table, dict[str, int]]:
+def write_items(plan: Plan, config: "Config", batches: Batches, kind: str) -> tuple[pa.Table, dict[str, int]]:
     """Write the item table. Returns it, and how many rows of ``paths.items`` were left out, by reason."""
     names = read_ipc(plan.parts, "items.arrow")["item_id"]
     codes = [read_ipc(plan.parts, f"{kind}-seen-{n:05d}.arrow")["item"] for n in range(plan.num_shards)]

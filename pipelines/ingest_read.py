@@ -102,24 +102,17 @@ def with_lines(rows: pl.DataFrame, file: LogFile) -> pl.DataFrame:
 def _text(
     file: LogFile, piece: Piece, table: Format, columns: list[str], block_bytes: int
 ) -> Iterator[pl.DataFrame]:
-    line = piece.line
-    header: list[str] | None = table.header
-    for block in _blocks(file, piece, table, block_bytes):
-        body = block
-        if file.kind == "csv" and header is None:
-            header, skipped = _file_header(file, piece, table, block)
-            body, line = block[skipped:], line + block[:skipped].count(b"\n")
-        frame = _parse(file.kind, body, line, table, header or [], columns)
-        line += _newlines(body) if piece.stop < 0 else 0  # others are one block
-        del block, body  # not to be held while the rows are worked on
+    line, header, skip = piece.line, table.header or [], 0
+    if file.kind == "csv" and table.header is None:
+        head = next(_blocks(file, Piece(0, 0, -1, 1), table, 1 << 18))
+        header = _header(head, table)
+        if piece.start == 0:
+            skip, line = head.find(b"\n") + 1 or len(head), line + 1
+    for block in _blocks(file, piece, table, block_bytes, skip):
+        frame = _parse(file.kind, block, line, table, header, columns)
+        line += _newlines(block) if piece.stop < 0 else 0  # others are one block
+        del block  # not to be held while the rows are worked on
         yield frame
-
-
-def _file_header(file: LogFile, piece: Piece, table: Format, block: bytes) -> tuple[list[str], int]:
-    """Columns of a CSV file, and how many bytes of the block are its header."""
-    head = block if piece.start == 0 else next(_blocks(file, Piece(0, 0, -1, 1), table, 1 << 18))
-    names = _header(head, table)
-    return names, (head.find(b"\n") + 1 or len(head)) if piece.start == 0 else 0
 
 
 def _parse(
@@ -215,12 +208,13 @@ def _parquet(file: LogFile, piece: Piece, columns: list[str]) -> Iterator[pl.Dat
             line += frame.height
 
 
-def _blocks(file: LogFile, piece: Piece, table: Format, size: int) -> Iterator[bytes]:
-    """The piece's bytes as UTF-8 without a byte order mark, in blocks that end with a row."""
+def _blocks(file: LogFile, piece: Piece, table: Format, size: int, skip: int = 0) -> Iterator[bytes]:
+    """The piece's bytes as UTF-8 without a byte order mark and the first ``skip``, in blocks that end with a row."""
     with file.filesystem.open_input_file(file.path) as source:
         if piece.stop >= 0:
-            mark = BLANK_BOM if piece.start == 0 else b""
-            yield source.read_at(piece.stop - piece.start, piece.start).removeprefix(mark)
+            mark = piece.start == 0 and source.read_at(len(BLANK_BOM), 0) == BLANK_BOM
+            start = piece.start + (len(BLANK_BOM) if mark else 0) + skip
+            yield source.read_at(piece.stop - start, start)
             return
         stream: IO[bytes] = igzip.open(source, "rb") if file.gzipped else source
         decoder = codecs.getincrementaldecoder(table.encoding)("replace")
@@ -236,8 +230,8 @@ def _blocks(file: LogFile, piece: Piece, table: Format, size: int) -> Iterator[b
             if end is None:
                 kept += text
             else:
-                yield kept + text[:end]
-                kept = text[end:]
+                yield (kept + text[:end])[skip:]
+                kept, skip = text[end:], 0
             part = following
 
 
@@ -256,7 +250,7 @@ def _last_row_end(kept: bytes, part: bytes, *, quoted: bool) -> int | None:
 def _header(head: bytes, table: Format) -> list[str]:
     if table.header is not None:
         return table.header
-    line = head.split(b"\n", 1)[0].decode("utf-8", "replace").strip("\r\n")
+    line = head.partition(b"\n")[0].decode("utf-8", "replace").strip("\r\n")
     if len(table.separator) > 1 or not table.quotes:
         return line.split(table.separator)
     return next(csv.reader([line], delimiter=table.separator), [])

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from encoders.coded import encode
+from encoders.coded import encode, order
 from encoders.columns import IMPRESSION
 from encoders.repeats import mark_repeats
 from encoders.sessionise import Sessions, sessionise
@@ -47,7 +47,7 @@ def settle(plan: Plan, shard: int) -> dict[str, Any]:
     out = np.flatnonzero((reason > 0) & new)
     rejected = rows[out].select(*ORIGIN).with_columns(pl.Series("reason", reason[out]))
     write_rejected(plan, plan.name("rejected", shard).replace("piece", "shard"), rejected)
-    kept = rows[np.flatnonzero((reason == 0) | ~new)]
+    kept = rows.filter(pl.Series((reason == 0) | ~new)) if len(out) else rows
     sessions = sessionise(
         kept["user"].to_numpy(),
         kept["timestamp"].to_numpy(),
@@ -129,7 +129,7 @@ def _write(
     write_ipc(plan.parts, f"{kind}-users-{shard:05d}.arrow", [of.names.rename("user_id").to_frame()])
     is_new = _new(ordered)
     old = ordered.filter(pl.Series(~is_new))
-    split = pl.Series([None] * len(sessions.ids), dtype=pl.String)
+    split = pl.repeat(None, len(sessions.ids), dtype=pl.String, eager=True)
     if "split" in old.columns:
         first = old.unique("session", keep="first", maintain_order=True)
         split = split.scatter(first["session"], first["split"])
@@ -143,7 +143,9 @@ def _write(
         plan.parts, f"{kind}-starts-{shard:05d}.arrow", [pl.DataFrame({"start": sessions.start_us[fresh]})]
     )
     pairs = ordered.select("item", "user").unique() if _suppresses(plan) else new.select("item")
-    write_ipc(plan.parts, f"{kind}-seen-{shard:05d}.arrow", [pairs["item"].value_counts().sort("item")])
+    counts = np.bincount(pairs["item"].to_numpy())
+    seen = pl.DataFrame({"item": np.flatnonzero(counts).astype(np.int32), "count": counts[counts > 0]})
+    write_ipc(plan.parts, f"{kind}-seen-{shard:05d}.arrow", [seen])
     return {
         "rejected": count_reasons(reasons),
         "behaviours": _behaviours(plan, new),
@@ -203,19 +205,19 @@ def _gather(plan: Plan, shard: int) -> _Shard:
 def _by_user_and_time(rows: pl.DataFrame, names: pl.Series) -> _Shard:
     """Rows by user and time, equal ones in the order of the log; users numbered in the order of their names."""
     coded = encode(names)
-    by_name = coded.values.arg_sort().to_numpy()
+    by_name = order(coded.values)
     rank = np.empty(len(by_name), dtype=np.int32)
     rank[by_name] = np.arange(len(by_name), dtype=np.int32)
     user, time = rank[coded.codes[rows["user"].to_numpy()]], rows["timestamp"].to_numpy()
-    order = np.argsort(user.astype(np.uint16) if len(rank) < 1 << 16 else user, kind="stable")
-    late = (np.diff(time[order]) < 0) & (np.diff(user[order]) == 0)
+    places = np.argsort(user.astype(np.uint16) if len(rank) < 1 << 16 else user, kind="stable")
+    who, when = user[places], time[places]
+    late = (when[1:] < when[:-1]) & (who[1:] == who[:-1])
     if late.any():  # a log is nearly always in the order of time: few users have rows to sort
         mixed = np.zeros(len(rank), dtype=np.bool_)
-        mixed[user[order[1:][late]]] = True
-        places = np.flatnonzero(mixed[user[order]])
-        their = order[places]
-        order[places] = their[np.lexsort((time[their], user[their]))]
-    return _Shard(rows.with_columns(pl.Series("user", user))[order], coded.values.gather(by_name))
+        mixed[who[1:][late]] = True
+        theirs = np.flatnonzero(mixed[who])
+        places[theirs] = places[theirs[np.lexsort((when[theirs], who[theirs]))]]
+    return _Shard(rows.with_columns(pl.Series("user", user))[places], coded.values.gather(by_name))
 
 
 def _no_rows() -> pl.DataFrame:

@@ -4,7 +4,6 @@ A task writes its output under temporary names and renames it, its report last; 
 nothing to do.
 """
 
-import zlib
 from collections import Counter
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import polars_hash as plh
 from numpy.typing import NDArray
 
 from encoders.coded import Coded
@@ -143,8 +143,7 @@ def _write_rows(
     plan: Plan, name: str, judged: Judged, users: Coded, good: NDArray[np.int64], lines: NDArray[np.int64]
 ) -> None:
     """Rows, and the names of their users, as one record batch a shard each; the items' names beside them."""
-    sums = list(map(zlib.crc32, users.values.cast(pl.Binary).to_list()))
-    shard_of_user = (np.array(sums, dtype=np.uint32) % plan.num_shards).astype(np.uint16)
+    shard_of_user = _shards(users.values, plan.num_shards)
     user_order = np.argsort(shard_of_user, kind="stable")
     user_starts = np.searchsorted(shard_of_user[user_order], np.arange(plan.num_shards + 1))
     rank = np.empty(len(user_order), dtype=np.int32)
@@ -170,6 +169,12 @@ def _write_rows(
     names = pl.DataFrame({"user_id": users.values.gather(user_order)})
     _write_batches(plan, f"users-{name}.arrow", names, user_starts)
     write_ipc(plan.parts, f"items-{name}.arrow", [judged.items.values.rename("item_id").to_frame()])
+
+
+def _shards(users: pl.Series, count: int) -> NDArray[np.uint16]:
+    """The shard of each user, the same in all ingests of a run (``SHARDING`` in ``ingest_work``). [U]"""
+    hashed = users.to_frame("id").select(plh.col("id").nchash.xxhash64())["id"].to_numpy()
+    return (hashed % count).astype(np.uint16)
 
 
 def _write_batches(plan: Plan, name: str, rows: pl.DataFrame, starts: NDArray[np.int64]) -> None:

@@ -15,6 +15,7 @@ from pipelines.ingest_plan import Base
 
 SETTINGS = ("ingest", "rl.tasks", "rl.slate_length")
 STAGE = "ingest"
+SHARDING = "xxhash64 of the user"  # a run whose users lie in other shards is not added to
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def find_work(config: Config) -> Work:
         ArtifactError: A file is missing, or the log lacks files of the run and something has changed.
     """
     files, surveys = _look(config)
-    settings = _hash({key: config.value(key) for key in SETTINGS} | _outside(config))
+    settings = _hash({key: config.value(key) for key in SETTINGS} | _outside(config) | {"sharding": SHARDING})
     given = {
         _place(file): {"content": _content(file, seen), "bytes": file.size}
         for file, seen in zip(files, surveys, strict=True)
