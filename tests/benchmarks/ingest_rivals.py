@@ -6,8 +6,6 @@ the rejected rows with file, line and reason. ``python -m tests.benchmarks.inges
 prints a JSON object: seconds, imports and the process's start not counted, and the counts.
 """
 
-import hashlib
-import hmac
 import json
 import os
 import sys
@@ -22,23 +20,9 @@ SPLITS = ["train", "validation", "test"]
 EARLIEST, LATEST = "1990-01-01", "2100-01-01"
 
 
-def pseudonyms(ids: list[str]) -> list[str]:
-    """Made the fast way, as Slatewise does."""
-    block = KEY.ljust(64, b"\0")
-    inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in block))
-    outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in block))
-    made = []
-    for raw in ids:
-        first, second = inner.copy(), outer.copy()
-        first.update(raw.encode())
-        second.update(first.digest())
-        made.append(second.hexdigest()[:32])
-    assert not ids or made[0] == hmac.digest(KEY, ids[0].encode(), "sha256").hex()[:32]
-    return made
-
-
 def polars_ingest(kind: str, log: Path, out: Path, engine: str) -> dict[str, int]:
     import polars as pl
+    import polars_hash as plh
 
     def scan(path: Path, number: int) -> pl.LazyFrame:
         if kind == "parquet":
@@ -52,11 +36,10 @@ def polars_ingest(kind: str, log: Path, out: Path, engine: str) -> dict[str, int
 
     paths = sorted(log.iterdir())
     text = pl.concat([scan(path, number) for number, path in enumerate(paths)])
-    missing = ["", "nan", "null", "none"]
 
     def clean(name: str) -> pl.Expr:
         stripped = pl.col(name).str.strip_chars()
-        return pl.when(~stripped.str.to_lowercase().is_in(missing)).then(stripped)
+        return pl.when(~stripped.str.contains("^(?i:nan|null|none|)$")).then(stripped)
 
     moment = pl.col("event_time").str.to_datetime("%Y-%m-%d %H:%M:%S UTC", strict=False, time_unit="us")
     judged = text.select(
@@ -87,19 +70,23 @@ def polars_ingest(kind: str, log: Path, out: Path, engine: str) -> dict[str, int
     rejected = frame.filter(pl.col("reason").is_not_null()).select("file", "line", "reason")
     valid = frame.filter(pl.col("reason").is_null()).drop("reason", "priced")
     del frame
-    users = valid["user_id"].unique()
     names = (
-        pl.DataFrame({"user_id": users, "name": pseudonyms(users.to_list())})
-        .sort("name")
+        valid.select(pl.col("user_id").unique())
+        .with_columns(plh.col("user_id").chash.hmac_sha256(key=KEY.decode()).str.head(32).alias("name"))
         .with_row_index("user")
     )
-    valid = valid.join(names.select("user_id", "user"), on="user_id").drop("user_id")
-    valid = valid.sort("user", "timestamp", "item_id", "behaviour", "value", "file", "line")
-    key = ["user", "timestamp", "item_id", "behaviour", "value"]
-    same = pl.all_horizontal([pl.col(c).eq_missing(pl.col(c).shift(1)) for c in key])
-    valid = valid.with_columns(same.fill_null(False).alias("same"))
-    repeated = valid.filter("same").select("file", "line", pl.lit("duplicate").alias("reason"))
-    kept = valid.filter(~pl.col("same")).drop("same", "file", "line")
+    valid = valid.join(names.select("user_id", "user"), on="user_id", maintain_order="left").drop("user_id")
+    valid = valid.sort("user", "timestamp", maintain_order=True)
+    # Only rows that share user and time with a neighbour can be repeats: the test of whole rows is of few.
+    near = pl.all_horizontal([pl.col(c) == pl.col(c).shift(1) for c in ("user", "timestamp")]).fill_null(
+        False
+    )
+    crowd = valid.with_row_index("row").filter(near | near.shift(-1, fill_value=False))
+    key = pl.struct("user", "timestamp", "item_id", "behaviour", "value")
+    repeated = crowd.filter(~key.is_first_distinct())
+    kept = valid.with_row_index("row").filter(~pl.col("row").is_in(repeated["row"].implode()))
+    kept = kept.drop("row", "file", "line")
+    repeated = repeated.select("file", "line", pl.lit("duplicate").alias("reason"))
     del valid
     pause = pl.col("timestamp").diff() > pl.duration(seconds=GAP_S)
     starts = ((pl.col("user") != pl.col("user").shift(1)) | pause).fill_null(True)
@@ -124,7 +111,9 @@ def polars_ingest(kind: str, log: Path, out: Path, engine: str) -> dict[str, int
         "value",
         sessions["split"].gather(kept["session"]),
     )
-    result.write_parquet(out / "behaviours.parquet", compression="zstd", compression_level=1)
+    result.write_parquet(
+        out / "behaviours.parquet", compression="zstd", compression_level=1, statistics=False
+    )
     all_rejected = pl.concat([rejected, repeated]).sort("file", "line")
     all_rejected.with_columns(pl.lit(str(log)).alias("folder")).write_parquet(
         out / "rejected.parquet", compression="zstd", compression_level=1
