@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -205,7 +206,10 @@ class RunDirectory(Folder):
 
         ``keep`` names files that are there already and stay as they are.
         """
-        files = {n: {"bytes": partial.size(n), "sha256": partial.sha256(n)} for n in partial.files()}
+        names = partial.files()
+        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+            hashes = pool.map(partial.sha256, names)
+            files = {n: {"bytes": partial.size(n), "sha256": h} for n, h in zip(names, hashes, strict=True)}
         if keep:
             before = self.manifest(stage)
             assert before is not None, stage

@@ -107,6 +107,8 @@ def _dictionary(codes: NDArray[Any], names: pl.Series) -> pa.DictionaryArray:
     """A column of texts, whose dictionary holds those that occur and no other."""
     used = np.zeros(len(names), dtype=np.bool_)
     used[codes] = True
-    number = np.cumsum(used, dtype=np.int32) - 1
-    values = names.filter(pl.Series(used)).to_arrow(compat_level=pl.CompatLevel.oldest())
-    return pa.DictionaryArray.from_arrays(pl.Series(number[codes]).to_arrow(), values.cast(pa.string()))
+    numbers = codes.astype(np.int32, copy=False)
+    if not used.all():
+        names, numbers = names.filter(pl.Series(used)), (np.cumsum(used, dtype=np.int32) - 1)[codes]
+    values = names.to_arrow(compat_level=pl.CompatLevel.oldest())
+    return pa.DictionaryArray.from_arrays(pl.Series(numbers).to_arrow(), values.cast(pa.string()))

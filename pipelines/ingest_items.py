@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 
@@ -24,7 +25,10 @@ Batches = Sequence[tuple[int, int]]  # piece, and its batch
 
 
 def number_items(plan: Plan, batches: Batches) -> None:
-    """Number all items of the log in the order of their ids, and say for each batch what its numbers become."""
+    """Number all items of the log in the order of their ids, and say for each batch what its numbers become.
+
+    Of ``remap.arrow``, a batch has the rows that begin at its ``start`` in ``batches.arrow``.
+    """
     names, distinct = pl.Series("item_id", dtype=pl.String), MANY
     if plan.base is not None:
         names = pl.Series(plan.base.folder.read_table(TABLE, columns=["item_id"])["item_id"])
@@ -40,11 +44,18 @@ def number_items(plan: Plan, batches: Batches) -> None:
         .with_row_index("item")
         .with_columns(pl.col("item").cast(pl.Int32))
     )
-    write_ipc(plan.parts, "items.arrow", [numbered.select("item_id")])
-    for part in batches:
-        own = read_ipc(plan.parts, _name("items", part))
-        remap = own.join(numbered, on="item_id", how="left", maintain_order="left").select("item")
-        write_ipc(plan.parts, _name("remap", part), [remap])
+    write_ipc(plan.parts, "items.arrow", numbered.select("item_id"))
+    remaps = [
+        read_ipc(plan.parts, _name("items", part)).join(
+            numbered, on="item_id", how="left", maintain_order="left"
+        )["item"]
+        for part in batches
+    ]
+    sizes = np.array([len(remap) for remap in remaps], dtype=np.int64)
+    listed = pl.DataFrame(batches, schema={"piece": pl.Int32, "batch": pl.Int32}, orient="row")
+    listed = listed.with_columns(pl.Series("start", np.cumsum(sizes) - sizes, dtype=pl.Int64))
+    write_ipc(plan.parts, "batches.arrow", listed)
+    write_ipc(plan.parts, "remap.arrow", pl.concat([numbered["item"][:0], *remaps]).to_frame())
 
 
 def write_rare(plan: Plan) -> None:
@@ -53,7 +64,7 @@ def write_rare(plan: Plan) -> None:
     seen = pl.concat([read_ipc(plan.parts, f"settled-seen-{n:05d}.arrow") for n in shards])
     users = seen.group_by("item").agg(pl.col("count").sum())
     rare = users.filter(pl.col("count") < plan.config.min_item_users).select("item").sort("item")
-    write_ipc(plan.parts, "rare.arrow", [rare])
+    write_ipc(plan.parts, "rare.arrow", rare)
 
 
 def write_items(plan: Plan, config: "Config", batches: Batches, kind: str) -> tuple[pa.Table, dict[str, int]]:

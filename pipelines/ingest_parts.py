@@ -11,19 +11,29 @@ import pyarrow.ipc
 from pipelines.artifacts import UNFINISHED, Folder
 
 
-def write_ipc(folder: Folder, name: str, frames: list[pl.DataFrame]) -> None:
-    """Write frames of one schema as an Arrow file, each as one record batch, atomically."""
+def write_ipc(folder: Folder, name: str, frame: pl.DataFrame) -> None:
+    """Write a frame as an Arrow file of one record batch, atomically."""
     with PartWriter(folder, name) as writer:
-        for frame in frames:
-            writer.write(frame.to_arrow(compat_level=pl.CompatLevel.oldest()))
+        writer.write(record_batch(frame))
 
 
-def read_ipc(folder: Folder, name: str, batch: int | None = None) -> pl.DataFrame:
-    """An Arrow file, or one of its record batches."""
+def record_batch(frame: pl.DataFrame) -> pa.RecordBatch:
+    """A frame as Arrow has it."""
+    table = frame.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
+    batches = table.to_batches() or [pa.RecordBatch.from_pylist([], schema=table.schema)]
+    assert len(batches) == 1, len(batches)
+    return batches[0]
+
+
+def read_ipc(folder: Folder, name: str) -> pl.DataFrame:
+    """What ``write_ipc`` wrote."""
+    return pl.DataFrame(pl.from_arrow(pa.Table.from_batches([read_batch(folder, name, 0)])))
+
+
+def read_batch(folder: Folder, name: str, number: int) -> pa.RecordBatch:
+    """One of an Arrow file's record batches."""
     with folder.filesystem.open_input_file(folder.join(name)) as stream, pa.ipc.open_file(stream) as reader:
-        numbers = range(reader.num_record_batches) if batch is None else [batch]
-        table = pa.Table.from_batches([reader.get_batch(n) for n in numbers], schema=reader.schema)
-        return pl.DataFrame(pl.from_arrow(table))
+        return reader.get_batch(number)
 
 
 class PartWriter:
@@ -36,13 +46,11 @@ class PartWriter:
         self._stream = self._filesystem.open_output_stream(self._temporary)
         self._writer: pa.ipc.RecordBatchFileWriter | None = None
 
-    def write(self, table: pa.Table) -> None:
-        """Append a table as exactly one record batch."""
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Append a record batch."""
         if self._writer is None:
-            self._writer = pa.ipc.new_file(self._stream, table.schema)
-        batches = table.combine_chunks().to_batches() or [pa.RecordBatch.from_pylist([], schema=table.schema)]
-        assert len(batches) == 1, len(batches)
-        self._writer.write_batch(batches[0])
+            self._writer = pa.ipc.new_file(self._stream, batch.schema)
+        self._writer.write_batch(batch)
 
     def __enter__(self) -> Self:
         return self

@@ -66,7 +66,7 @@ def shard_profile(plan: Plan, shard: int, acts: Acts) -> dict[str, Any]:
     kinds = len(plan.behaviours)
     counted = np.bincount(acts.item)
     seen = np.flatnonzero(counted)
-    write_ipc(plan.parts, f"profile-{shard:05d}.arrow", [pl.DataFrame({"item": seen, "n": counted[seen]})])
+    write_ipc(plan.parts, f"profile-{shard:05d}.arrow", pl.DataFrame({"item": seen, "n": counted[seen]}))
     day = acts.time_us // DAY_US
     first = int(day.min()) if len(day) else 0
     per_day = np.bincount((day - first) * kinds + acts.behaviour, minlength=kinds)

@@ -1,10 +1,12 @@
 """Ingest's second pass: gather a shard of users, drop repeats, find sessions; and drop what is rare."""
 
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from encoders.coded import encode, order
@@ -13,7 +15,7 @@ from encoders.repeats import mark_repeats
 from encoders.sessionise import Sessions, sessionise
 from encoders.validity import CODES, REASONS
 from pipelines.ingest_base import read_base
-from pipelines.ingest_parts import read_ipc, write_ipc
+from pipelines.ingest_parts import read_batch, read_ipc, write_ipc
 from pipelines.ingest_plan import Plan, count_reasons, write_rejected
 
 ORIGIN = ("file", "line")
@@ -125,8 +127,8 @@ def _write(
     ordered = of.rows.drop(drop, strict=False).with_columns(pl.Series("session", sessions.row))
     if (np.diff(sessions.row) < 0).any():
         ordered = ordered[np.argsort(sessions.row, kind="stable")]
-    write_ipc(plan.parts, f"{kind}-{shard:05d}.arrow", [ordered])
-    write_ipc(plan.parts, f"{kind}-users-{shard:05d}.arrow", [of.names.rename("user_id").to_frame()])
+    write_ipc(plan.parts, f"{kind}-{shard:05d}.arrow", ordered)
+    write_ipc(plan.parts, f"{kind}-users-{shard:05d}.arrow", of.names.rename("user_id").to_frame())
     is_new = _new(ordered)
     old = ordered.filter(pl.Series(~is_new))
     split = pl.repeat(None, len(sessions.ids), dtype=pl.String, eager=True)
@@ -136,16 +138,16 @@ def _write(
     table = pl.DataFrame(
         {"id": sessions.ids, "user": sessions.user, "start": sessions.start_us, "split": split}
     )
-    write_ipc(plan.parts, f"{kind}-sessions-{shard:05d}.arrow", [table])
+    write_ipc(plan.parts, f"{kind}-sessions-{shard:05d}.arrow", table)
     new = ordered if is_new.all() else ordered.filter(pl.Series(is_new))
     fresh = _only(new["session"], old["session"], len(sessions.ids))
     write_ipc(
-        plan.parts, f"{kind}-starts-{shard:05d}.arrow", [pl.DataFrame({"start": sessions.start_us[fresh]})]
+        plan.parts, f"{kind}-starts-{shard:05d}.arrow", pl.DataFrame({"start": sessions.start_us[fresh]})
     )
     pairs = ordered.select("item", "user").unique() if _suppresses(plan) else new.select("item")
     counts = np.bincount(pairs["item"].to_numpy())
     seen = pl.DataFrame({"item": np.flatnonzero(counts).astype(np.int32), "count": counts[counts > 0]})
-    write_ipc(plan.parts, f"{kind}-seen-{shard:05d}.arrow", [seen])
+    write_ipc(plan.parts, f"{kind}-seen-{shard:05d}.arrow", seen)
     return {
         "rejected": count_reasons(reasons),
         "behaviours": _behaviours(plan, new),
@@ -175,31 +177,39 @@ def _behaviours(plan: Plan, rows: pl.DataFrame) -> dict[str, int]:
 
 
 def _gather(plan: Plan, shard: int) -> _Shard:
-    frames, names, offset = [], [], 0
-    for number, piece in enumerate(plan.pieces):
-        for batch in range(plan.parts.read_json(f"piece-{number:05d}.json")["batches"]):
-            part = f"{number:05d}-{batch:04d}.arrow"
-            rows = read_ipc(plan.parts, f"rows-{part}", shard)
-            if rows.is_empty():
-                continue
-            users = read_ipc(plan.parts, f"users-{part}", shard)["user_id"]
-            items = read_ipc(plan.parts, f"remap-{part}")["item"].to_numpy()
-            frames.append(
-                rows.with_columns(
-                    pl.col("user") + offset,
-                    pl.Series("item", items[rows["item"].to_numpy()]),
-                    pl.lit(piece.file, pl.Int32).alias("file"),
-                )
-            )
-            names.append(users)
-            offset += len(users)
-    if plan.base is not None and frames:
-        old = read_base(plan, shard, pl.concat(names).unique())
-        frames.insert(0, old.rows.with_columns(pl.col("user") + offset))
-        names.append(old.names)
-    if not frames:
+    batches = read_ipc(plan.parts, "batches.arrow")
+    parts = [
+        f"{piece:05d}-{batch:04d}.arrow" for piece, batch in batches.select("piece", "batch").iter_rows()
+    ]
+    found = [read_batch(plan.parts, f"rows-{part}", shard) for part in parts]
+    users = [read_batch(plan.parts, f"users-{part}", shard) for part in parts]
+    num_rows, num_users = (
+        np.array([b.num_rows for b in listed], dtype=np.int64) for listed in (found, users)
+    )
+    if not num_rows.any():
         return _Shard(_no_rows(), pl.Series(dtype=pl.String))
-    return _by_user_and_time(pl.concat(frames, how="diagonal").rechunk(), pl.concat(names))
+    rows, names = _frame(found), _frame(users)["user_id"]
+    first_user = (np.cumsum(num_users) - num_users).astype(np.int32)
+    items = read_ipc(plan.parts, "remap.arrow")["item"].to_numpy()
+    files = np.array([piece.file for piece in plan.pieces], dtype=np.int32)[batches["piece"].to_numpy()]
+    rows = rows.with_columns(
+        pl.Series("user", rows["user"].to_numpy() + np.repeat(first_user, num_rows)),
+        pl.Series("item", items[rows["item"].to_numpy() + np.repeat(batches["start"].to_numpy(), num_rows)]),
+        pl.Series("file", np.repeat(files, num_rows)),
+    )
+    if plan.base is not None:
+        old = read_base(plan, shard, names.unique())
+        rows = pl.concat([old.rows.with_columns(pl.col("user") + len(names)), rows], how="diagonal")
+        names = pl.concat([names, old.names])
+    return _by_user_and_time(rows.rechunk(), names)
+
+
+def _frame(batches: list[pa.RecordBatch]) -> pl.DataFrame:
+    """Record batches as one frame; where the files of a log have not all columns, those of some are null."""
+    alike = [
+        pa.Table.from_batches(list(same)) for _, same in groupby(batches, key=lambda batch: batch.schema)
+    ]
+    return pl.concat([pl.DataFrame(pl.from_arrow(table)) for table in alike], how="diagonal").rechunk()
 
 
 def _by_user_and_time(rows: pl.DataFrame, names: pl.Series) -> _Shard:

@@ -27,7 +27,7 @@ from encoders.validity import CODES, REASONS, Judged, judge
 from pipelines.artifacts import ArtifactError
 from pipelines.ingest_files import LogFile
 from pipelines.ingest_items import item_counts, sum_counts
-from pipelines.ingest_parts import PartWriter, write_ipc
+from pipelines.ingest_parts import PartWriter, record_batch, write_ipc
 from pipelines.ingest_plan import Plan, pseudonyms, write_rejected
 from pipelines.ingest_read import LINE, column_names, made_columns, read_piece, with_lines
 
@@ -168,7 +168,7 @@ def _write_rows(
     _write_batches(plan, f"rows-{name}.arrow", pl.DataFrame(columns), starts)
     names = pl.DataFrame({"user_id": users.values.gather(user_order)})
     _write_batches(plan, f"users-{name}.arrow", names, user_starts)
-    write_ipc(plan.parts, f"items-{name}.arrow", [judged.items.values.rename("item_id").to_frame()])
+    write_ipc(plan.parts, f"items-{name}.arrow", judged.items.values.rename("item_id").to_frame())
 
 
 def _shards(users: pl.Series, count: int) -> NDArray[np.uint16]:
@@ -178,10 +178,10 @@ def _shards(users: pl.Series, count: int) -> NDArray[np.uint16]:
 
 
 def _write_batches(plan: Plan, name: str, rows: pl.DataFrame, starts: NDArray[np.int64]) -> None:
-    table = rows.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
+    batch = record_batch(rows)
     with PartWriter(plan.parts, name) as writer:
-        for start, stop in pairwise(starts):
-            writer.write(table.slice(start, stop - start))
+        for start, stop in pairwise(starts.tolist()):
+            writer.write(batch.slice(start, stop - start))
 
 
 def _write_texts(plan: Plan, name: str, judged: Judged, rows: pl.DataFrame, good: NDArray[np.int64]) -> None:
@@ -191,7 +191,7 @@ def _write_texts(plan: Plan, name: str, judged: Judged, rows: pl.DataFrame, good
     }
     items = judged.items.values.gather(judged.items.codes[good])
     counts = item_counts(pl.DataFrame({"item_id": items, **said}), list(plan.config.item_columns))
-    write_ipc(plan.parts, f"texts-{name}.arrow", [sum_counts([counts])])
+    write_ipc(plan.parts, f"texts-{name}.arrow", sum_counts([counts]))
 
 
 def _words(judged: Judged, rows: NDArray[np.int64]) -> dict[str, int]:

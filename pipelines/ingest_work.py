@@ -145,7 +145,7 @@ def _outside(config: Config) -> dict[str, Any]:
     contents: dict[str, Any] = {"pseudonym_key": key and hmac.digest(key, b"slatewise", hashlib.sha256).hex()}
     if config.paths.items is not None:
         files = find_files(config.paths.items, "paths.items", config.ingest.table_format())
-        contents["items"] = {f.name: seen.sha256 for f, seen in zip(files, survey(files), strict=True)}
+        contents["items"] = {f.name: seen.content for f, seen in zip(files, survey(files), strict=True)}
     return contents
 
 
@@ -154,7 +154,7 @@ def _place(file: LogFile) -> str:
 
 
 def _content(file: LogFile, seen: Survey) -> str:
-    return _hash([seen.sha256, file.partitions]) if file.partitions else seen.sha256
+    return _hash([seen.content, file.partitions]) if file.partitions else seen.content
 
 
 def _hash(content: Any) -> str:
