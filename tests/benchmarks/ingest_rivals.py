@@ -28,10 +28,11 @@ def polars_ingest(kind: str, log: Path, out: Path, engine: str) -> dict[str, int
         if kind == "parquet":
             frame = pl.scan_parquet(path, row_index_name="line", row_index_offset=1)
         elif kind == "jsonl":
-            frame = pl.scan_ndjson(path, row_index_name="line", row_index_offset=1)
+            schema = dict.fromkeys(COLUMNS, pl.String)
+            frame = pl.scan_ndjson(path, schema=schema, row_index_name="line", row_index_offset=1)
         else:
             frame = pl.scan_csv(path, infer_schema=False, row_index_name="line", row_index_offset=2)
-        texts = [pl.col(c).cast(pl.String) for c in COLUMNS]
+        texts = [pl.col(c) if c == "price" else pl.col(c).cast(pl.String) for c in COLUMNS]
         return frame.select("line", *texts).with_columns(pl.lit(number, pl.UInt16).alias("file"))
 
     paths = sorted(log.iterdir())
