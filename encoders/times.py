@@ -56,9 +56,10 @@ def _parse_auto(text: pl.Series, time_zone: str) -> pl.Series:
     else:
         return _parse_any(text.str.strip_chars(), time_zone)
     left = out.is_null() & text.is_not_null()
-    if not left.any():
+    others = text.filter(left)
+    if not others.str.contains("[0-9]").any():  # no form of a time is without a digit
         return out
-    return out.scatter(left.arg_true(), _parse_any(text.filter(left).str.strip_chars(), time_zone))
+    return out.scatter(left.arg_true(), _parse_any(others.str.strip_chars(), time_zone))
 
 
 def _parse_any(text: pl.Series, time_zone: str) -> pl.Series:
