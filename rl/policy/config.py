@@ -27,7 +27,9 @@ class PPOSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    num_iterations: int = Field(40, ge=1, description="Rounds of sampling and learning.")
+    num_iterations: int = Field(
+        250, ge=1, description="Rounds of sampling and learning: many small ones, few settle too early."
+    )
     num_env_runners: int = Field(0, ge=0, description="Remote samplers; 0 samples in the driver.")
     num_learners: int = Field(0, ge=0, description="Remote learners; 0 learns in the driver.")
     num_threads: int = Field(
@@ -43,15 +45,17 @@ class PPOSettings(BaseModel):
         ge=1,
         description="Items a round draws slates from; a larger catalogue is sampled, weighted anew.",
     )
-    num_epochs: int = Field(3, ge=1, description="Passes over a round's steps; more drift off the data.")
+    num_epochs: int = Field(2, ge=1, description="Passes over a round's steps; more drift off the data.")
     num_minibatches: int = Field(4, ge=1, description="Gradient steps a pass.")
-    learning_rate: float = Field(2e-3, gt=0, description="Adam's step at the start.")
+    learning_rate: float = Field(
+        5e-4, gt=0, description="Adam's step at the start; a large one settles on a few items early."
+    )
     final_learning_rate: float = Field(0.1, gt=0, le=1, description="Share of it left at the end; linear.")
     grad_clip: float = Field(1.0, gt=0, description="Largest gradient norm; rare rewards make rare spikes.")
     discount: float = Field(
         0.98, gt=0, le=1, description="Worth of a reward a slate later; less is steadier."
     )
-    gae_decay: float = Field(0.95, ge=0, le=1, description="Lambda: 1 trusts returns, 0 the critic.")
+    gae_decay: float = Field(0.8, ge=0, le=1, description="Lambda: 1 trusts returns, 0 the critic.")
     clip_range: float = Field(0.2, gt=0, lt=1, description="Trusted change of a position's probability.")
     credit: Literal["slate", "position"] = Field(
         "slate",
@@ -65,7 +69,7 @@ class PPOSettings(BaseModel):
         0.5, ge=0, description="Share of the critic's loss, which has own weights."
     )
     entropy: float = Field(0.01, ge=0, description="Bonus a nat of a position's entropy, at the start.")
-    final_entropy: float = Field(0.003, ge=0, description="The same at the end, reached linearly.")
+    final_entropy: float = Field(0.001, ge=0, description="The same at the end, reached linearly.")
     kl: float = Field(
         0.005, ge=0, description="Price a nat a position of leaving the clone; with a target, the first."
     )
@@ -88,9 +92,9 @@ class PPOSettings(BaseModel):
         gt=0,
         description="How close half of the sessions' drawn task weights stay to the configured; None fixes them.",
     )
-    judge_every: int = Field(5, ge=1, description="Rounds between looks at the held-out simulator.")
+    judge_every: int = Field(10, ge=1, description="Rounds between looks at the held-out simulator.")
     judge_patience: int = Field(
-        20, ge=1, description="Rounds below the best there by more than its error that end training."
+        60, ge=1, description="Rounds below the best there by more than its error that end training."
     )
     max_loss: float = Field(
         100.0,
