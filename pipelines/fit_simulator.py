@@ -1,5 +1,6 @@
 """Stage ``fit-simulator``: the training ensemble, the held-out one, and how far to trust them."""
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from encoders.sessions import SessionLog
 from pipelines.dataset import load_item_embeddings, load_session_log
 from pipelines.progress import track
 from pipelines.stages import Stage, StageContext
+from rl.evaluation.delay import find_delay
+from rl.evaluation.fitness import log_checks
 from rl.simulator.config import SimulatorConfig
 from rl.simulator.fitting import FitReport, fit_member, response_shape
 from rl.simulator.report import drift, task_report
@@ -19,6 +22,8 @@ from rl.simulator.simulation import Ensemble
 from rl.simulator.steps import Steps, build_steps
 from rl.simulator.storage import ensemble_files, user_bucket
 from rl.tasks import Tasks, build_tasks
+
+logger = logging.getLogger(__name__)
 
 FEATURE_WIDTH = 32  # leading directions of the text embeddings that the response model reads
 
@@ -29,6 +34,8 @@ def _fit_simulator(context: StageContext) -> dict[str, Any]:
     log = load_session_log(context.run, config)
     embeddings = load_item_embeddings(context.run)
     train, apart = split_users(log, settings)
+    promise = log_checks(log, find_delay(log, embeddings, tasks))[-1]
+    logger.info("fit-simulator: can looking ahead pay on this log? %s", promise.reason)
     with connect(config.cluster):
         ensemble, fits = fit_ensemble(
             log, train, embeddings, tasks, settings, settings.num_members, config.seed
@@ -49,6 +56,7 @@ def _fit_simulator(context: StageContext) -> dict[str, Any]:
         "num_heldout_sessions": len(apart),
         "auc": report["auc"],
         "drift": report["drift"],
+        "promise": {"answer": promise.answer, "reason": promise.reason},
     }
 
 

@@ -12,4 +12,15 @@ class ShopConfig(BaseModel):
     num_users: int = Field(3000, ge=2, description="Users in the log.")
     num_sessions: int = Field(8000, ge=10, description="Logged sessions.")
     slate_length: int = Field(5, ge=1, description="Items a logged slate shows, L.")
+    carry_over: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="Strength of what a slate leaves behind; at 0 the next step is all there is.",
+    )
+    exploration: float = Field(
+        1.0,
+        gt=0,
+        description="Temperature of the logging policy's draws; low ones show the same items always.",
+    )
     max_steps: int = Field(40, ge=1, description="Slates a session has at most.")

@@ -59,8 +59,8 @@ def make_shop(config: ShopConfig, seed: int) -> ShopLog:
             f"shop.num_items: expected at least shop.slate_length ({config.slate_length}), got {config.num_items}."
         )
     dice = np.random.default_rng(seed)
-    world = ShopWorld(make_catalogue(config.num_items, dice))
-    scores = logging_scores(world.catalogue, dice)
+    world = ShopWorld(make_catalogue(config.num_items, dice), config.carry_over)
+    scores = logging_scores(world.catalogue, dice) / config.exploration
     people = world.newcomers(config.num_users, dice)
     order = _visits(config, dice)
     parts, returns, starts = [], np.zeros((config.num_sessions, len(TASKS))), people.rows(order)

@@ -51,8 +51,10 @@ class Answer:
 class ShopWorld:
     """The truth: answers slates of any policy."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: Catalogue, carry_over: float = 1.0) -> None:
+        """``carry_over`` scales in [0, 1] what a slate changes of the user's state and of the chance of leaving."""
         self.catalogue = catalogue
+        self.carry_over = carry_over
 
     def newcomers(self, count: int, dice: np.random.Generator) -> Visitors:
         """Users with two favourite topics each; some trust the shop, some do not."""
@@ -133,14 +135,18 @@ class ShopWorld:
         worst_bait = (bait * seen).max(1)
         step = (taste * seen[..., None]).sum(1) / np.maximum(count, 1)[:, None]
         viewed = (count > 0)[:, None]
-        visitors.taste = np.where(viewed, 0.93 * visitors.taste + 0.12 * step, visitors.taste)
+        kept = self.carry_over
+        moved = (1 - 0.07 * kept) * visitors.taste + 0.12 * kept * step
+        visitors.taste = np.where(viewed, moved, visitors.taste)
         visitors.satiation *= 0.85
         places = np.arange(len(slates))[:, None] * len(shelf.centres) + shelf.topic[slates]  # [B, L]
-        views = np.bincount(places.ravel(), 0.2 * seen.ravel(), visitors.satiation.size)
+        views = np.bincount(places.ravel(), 0.2 * kept * seen.ravel(), visitors.satiation.size)
         visitors.satiation += views.reshape(visitors.satiation.shape)
-        visitors.sourness = 0.8 * visitors.sourness + 0.6 * worst_bait
+        visitors.sourness = 0.8 * visitors.sourness + 0.6 * kept * worst_bait
         gain = 0.12 * (1 - bait) * _sigmoid(2 * match) - 0.2 * bait**2
-        visitors.trust = np.clip(visitors.trust + (gain * seen).sum(1), 0, 1.2)
+        visitors.trust = np.clip(visitors.trust + kept * (gain * seen).sum(1), 0, 1.2)
         bored = 0.6 * (count == 0)
-        leave = LEAVE_LEVEL + 1.1 * visitors.sourness + bored - 0.5 * mean_match - 0.5 * visitors.trust
+        leave = (
+            LEAVE_LEVEL + 1.1 * visitors.sourness + kept * (bored - 0.5 * mean_match) - 0.5 * visitors.trust
+        )
         return _sigmoid(leave)

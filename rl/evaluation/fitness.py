@@ -33,8 +33,9 @@ class Check:
 
 
 def log_checks(log: SessionLog, delay: DelayTest | None) -> list[Check]:
-    """What the log offers: slates, propensities, sessions long enough, effects that come later."""
-    return [slate_check(log), propensity_check(log.slates), length_check(log), delay_check(delay)]
+    """What the log offers: slates, propensities, long sessions, effects that come later; and what that promises."""
+    checks = [slate_check(log), propensity_check(log.slates), length_check(log), delay_check(delay)]
+    return [*checks, promise_check(log, *checks[2:])]
 
 
 def slate_check(log: SessionLog) -> Check:
@@ -121,6 +122,30 @@ def delay_check(delay: DelayTest | None) -> Check:
     if delay.p_value < MAX_P:
         return Check(question, "yes", f"Yes: {text}.", figures)
     return Check(question, "no", f"Not shown: {text}.", figures)
+
+
+def promise_check(log: SessionLog, length: Check, delay: Check) -> Check:
+    """Can looking ahead pay here? Said of the log alone, before anything is trained.
+
+    A policy learns to look ahead only from what the log shows of later effects. Where none are shown, there are none,
+    or the sessions are too few, or they vary too little in what they were shown; the test cannot tell which.
+    """
+    question = "Can looking ahead pay on this log?"
+    sessions = int((session_steps(log) > 0).sum())
+    figures = {"sessions": sessions}
+    if length.answer == "no":
+        reason = "Not to be expected: few sessions go on for long enough. Clone or greedy will do as well."
+        return Check(question, "no", reason, figures)
+    if delay.answer == "unknown":
+        return Check(question, "unknown", "Unknown: log what is shown, then this can be told.", figures)
+    if delay.answer == "no":
+        reason = (
+            f"Not to be expected: {sessions:,} sessions show no later effect of a slate. Either there is none, and "
+            "clone or greedy will do as well, or it takes more sessions, or a logging policy that varies more."
+        )
+        return Check(question, "no", reason, figures)
+    reason = f"Yes: {sessions:,} sessions show that slates change what comes after them."
+    return Check(question, "yes", reason, figures)
 
 
 def policy_checks(returns: Returns, setting: Setting, where: str) -> list[Check]:

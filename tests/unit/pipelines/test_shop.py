@@ -64,6 +64,26 @@ def test_bait_sours_and_costs_trust() -> None:
     assert after["bait"][1] < after["calm"][1] - 0.05
 
 
+def test_without_carry_over_a_slate_leaves_nothing_behind() -> None:
+    world = ShopWorld(make_catalogue(60, np.random.default_rng(1)), carry_over=0.0)
+    dice = np.random.default_rng(2)
+    visitors = world.newcomers(400, dice)
+    before = visitors.rows(np.arange(400))
+
+    world.answer(visitors, np.tile(np.arange(5), (400, 1)), dice)
+
+    for name in ("taste", "trust", "satiation", "sourness"):
+        np.testing.assert_array_equal(getattr(visitors, name), getattr(before, name))
+
+
+def test_a_log_that_explores_less_shows_fewer_items() -> None:
+    def shown(exploration: float) -> int:
+        log = make_shop(SMALL.model_copy(update={"exploration": exploration}), 0).behaviours
+        return log.filter(pl.col("behaviour") == "impression")["item_id"].n_unique()
+
+    assert shown(0.1) < 0.7 * shown(1.0)
+
+
 def test_catalogue_smaller_than_slate_is_refused() -> None:
     with pytest.raises(
         ValueError, match=r"shop\.num_items: expected at least shop\.slate_length \(5\), got 3"

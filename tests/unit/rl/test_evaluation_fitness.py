@@ -93,7 +93,7 @@ def test_log_with_all_that_is_needed_passes_every_check():
 
     checks = log_checks(log, find_delay(log, EMBEDDINGS, TASKS))
 
-    assert [check.answer for check in checks] == ["yes"] * 4
+    assert [check.answer for check in checks] == ["yes"] * 5
     assert "400 sessions have 3 or more slates" in checks[2].reason
     assert checks[0].figures["share_of_behaviours"] == 1
 
@@ -103,8 +103,18 @@ def test_log_without_slates_has_no_propensities_and_unknown_delay():
 
     checks = log_checks(log, find_delay(log, EMBEDDINGS, TASKS))
 
-    assert [check.answer for check in checks] == ["no", "no", "yes", "unknown"]
+    assert [check.answer for check in checks] == ["no", "no", "yes", "unknown", "unknown"]
     assert "50% of 2 sessions have 3 or more items acted on (median 3)" in checks[2].reason
+
+
+def test_log_without_later_effects_promises_nothing():
+    plain, short = shop_log(delay=0.0), session_log([[(0, 0)]] * 9 + [[(0, 0), (1, 0), (2, 0)]], [0] * 10)
+
+    without = log_checks(plain, find_delay(plain, EMBEDDINGS, TASKS))[-1]
+    brief = log_checks(short, None)[-1]
+
+    assert without.answer == "no" and "400 sessions show no later effect" in without.reason
+    assert brief.answer == "no" and "few sessions go on for long enough" in brief.reason
 
 
 def test_propensities_unknown_or_without_choice_do_not_count():
