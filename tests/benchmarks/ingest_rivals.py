@@ -14,6 +14,7 @@ from pathlib import Path
 
 KEY = b"benchmark" * 4
 GAP_S = 1800
+MAX_PER_MINUTE = 600
 COLUMNS = ["event_time", "event_type", "product_id", "price", "user_id"]
 BEHAVIOURS = ["view", "cart", "purchase"]
 SPLITS = ["train", "validation", "test"]
@@ -88,6 +89,9 @@ def polars_ingest(kind: str, log: Path, out: Path, engine: str) -> dict[str, int
     kept = valid.with_row_index("row").filter(~pl.col("row").is_in(repeated["row"].implode()))
     kept = kept.drop("row", "file", "line")
     repeated = repeated.select("file", "line", pl.lit("duplicate").alias("reason"))
+    ahead = pl.col("timestamp") - pl.col("timestamp").shift(MAX_PER_MINUTE)
+    fast = (pl.col("user") == pl.col("user").shift(MAX_PER_MINUTE)) & (ahead < pl.duration(minutes=1))
+    assert not kept.select(fast.any()).item(), "the made-up log has no such users"
     del valid
     pause = pl.col("timestamp").diff() > pl.duration(seconds=GAP_S)
     starts = ((pl.col("user") != pl.col("user").shift(1)) | pause).fill_null(True)
@@ -169,6 +173,11 @@ def duckdb_ingest(kind: str, log: Path, out: Path, threads: int) -> dict[str, in
         select *, sum(starts) over (partition by name order by ts, line rows unbounded preceding) as number
         from (select *, coalesce(epoch(ts) - epoch(lag(ts) over (partition by name order by ts, line)) > {GAP_S},
             true)::int as starts from marked where not repeated)""")
+    fast = db.execute(f"""
+        select count(*) from (
+            select ts - lag(ts, {MAX_PER_MINUTE}) over (partition by name order by ts) as ahead from kept)
+        where ahead < interval 1 minute""")
+    assert fast.fetchall() == [(0,)], "the made-up log has no such users"
     db.execute("""
         create table sessions as select name, number, min(ts) as start from kept group by name, number""")
     cuts = db.execute("select quantile_disc(start, [0.7, 0.8]) from sessions").fetchall()[0][0]
