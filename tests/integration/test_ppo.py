@@ -39,6 +39,9 @@ TINY = {
     "critic_width": 16,
     "kl": 0.001,
     "discount": 1.0,
+    "learning_rate": 2e-3,  # eight items are learned in a dozen rounds
+    "num_epochs": 3,
+    "gae_decay": 0.95,
 }
 
 

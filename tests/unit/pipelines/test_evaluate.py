@@ -97,7 +97,7 @@ def test_stage_writes_the_report_into_its_folder_and_the_run(context):
     assert list(report["ranking"]) == ["view", "cart", "purchase"]
     for part in (report["ranking"]["view"], report["overall"], report["lists"]):
         assert tuple(row["name"] for row in part) == POLICIES
-    assert [check["answer"] for check in report["fitness"]["log"]] == ["yes", "yes", "no", "unknown"]
+    assert [check["answer"] for check in report["fitness"]["log"]] == ["yes", "yes", "no", "unknown", "no"]
     assert [check["answer"] for check in report["fitness"]["policies"]] == ["yes"]  # than the clone
     assert {p["name"]: p["best"] for p in report["front"]["points"]}["ppo for view alone"]
     assert sum(report["importance"]["counts"]) == 30
@@ -156,7 +156,7 @@ def test_truth_is_added_to_the_runs_report_and_page(context):
     jsonschema.validate(report, SCHEMA)
     assert report["truth"]["upper_bound"]["name"] == "oracle"
     assert report["fitness"]["policies"] == []  # neither clone, greedy nor bandit was played live
-    assert len(report["fitness"]["log"]) == 4
+    assert len(report["fitness"]["log"]) == 5
     assert b"upper bound (oracle)" in context.run.read_bytes("report.html")
 
 
