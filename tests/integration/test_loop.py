@@ -87,7 +87,8 @@ def test_report_tells_the_truth_of_every_policy(shop_run: Path) -> None:
     checks = report["fitness"]["log"] + report["fitness"]["policies"]
     assert [check["answer"] for check in checks[:2]] == ["yes", "yes"]
     assert [check["question"] for check in checks[4:]] == [
-        f"Is ppo better than {p}?" for p in ("clone", "greedy", "bandit")
+        "Can looking ahead pay on this log?",
+        *(f"Is ppo better than {p}?" for p in ("clone", "greedy", "bandit")),
     ]
     assert len(report["examples"]) == 10 and all(len(user["slate"]) == 5 for user in report["examples"])
     assert any(item["reasons"] for user in report["examples"] for item in user["slate"])
