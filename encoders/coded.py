@@ -35,25 +35,6 @@ def encode(texts: pl.Series) -> Coded:
     return Coded(codes.to_numpy(), values)
 
 
-def order(texts: pl.Series) -> NDArray[np.int64]:
-    """Places of texts in the order of their bytes.
-
-    The first eight bytes, taken for a number, put nearly all in order; the others are sorted as texts.
-    """
-    array = texts.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
-    ends = np.frombuffer(array.buffers()[1], np.int64)[array.offset :][: len(array) + 1]
-    letters = np.frombuffer(array.buffers()[2] or b"", np.uint8)
-    places = ends[:-1, None] + np.arange(8)  # [n, 8]
-    heads = np.append(letters, np.zeros(8, np.uint8))[np.minimum(places, len(letters))]
-    heads[places >= ends[1:, None]] = 0
-    numbers = heads.view(">u8").ravel().astype(np.uint64)
-    found = np.argsort(numbers)
-    same = np.diff(numbers[found]) == 0
-    alike = np.flatnonzero(np.append(same, False) | np.append(False, same)) if len(found) else found
-    found[alike] = found[alike][texts.gather(found[alike]).arg_sort()]
-    return found
-
-
 def clean(column: Coded) -> Coded:
     """Texts without blanks around them, and none where a text says nothing."""
     texts = cleaned(column.values)

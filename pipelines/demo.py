@@ -70,16 +70,8 @@ def run_demo(config: Config) -> dict[str, Any]:
     if config.paths.run == PathsConfig().run:
         config = override_config(config, {"paths.run": "runs/demo"})
     run = RunDirectory(config.paths.run)
-    run_stage(SHOP, config)
-    config = override_config(
-        config,
-        {
-            "paths.log": run.join("shop/log.parquet"),
-            "paths.items": run.join("shop/items.parquet"),
-            # A policy this far from a short log is beyond what its slates can tell; the demo ends in the truth instead.
-            "rl.evaluation.gate.logged": "report",
-        },
-    )
+    # A policy this far from a short log is beyond what its slates can tell; the demo ends in the truth instead.
+    config = override_config(open_shop(config), {"rl.evaluation.gate.logged": "report"})
     for name in run_order(config.encoder.tuned):
         run_stage(STAGES[name], config)
     logger.info("truth: playing the policies live in the shop")
@@ -87,6 +79,14 @@ def run_demo(config: Config) -> dict[str, Any]:
     report = publish_truth(run, returns, UPPER_BOUND)
     _show(report, run, config, time.monotonic() - started)
     return report
+
+
+def open_shop(config: Config) -> Config:
+    """Make the shop's log in ``paths.run``. The config that goes on from there."""
+    run_stage(SHOP, config)
+    run = RunDirectory(config.paths.run)
+    paths = {"paths.log": run.join("shop/log.parquet"), "paths.items": run.join("shop/items.parquet")}
+    return override_config(config, paths)
 
 
 def true_returns(run: RunDirectory, config: Config) -> dict[str, NDArray[np.float32]]:

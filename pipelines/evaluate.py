@@ -8,17 +8,17 @@ import torch
 
 from encoders.sessions import SessionLog
 from pipelines.artifacts import Folder, RunDirectory
-from pipelines.dataset import cached_item_embeddings, load_item_embeddings, load_items, load_session_log
+from pipelines.dataset import load_item_embeddings, load_items, load_session_log
 from pipelines.examples import example_users
+from pipelines.fit_simulator import LOG_CHECKS
 from pipelines.logged_evidence import logged_slates, logged_target
 from pipelines.parity import parity_gap
 from pipelines.players import load_policy, one_task_returns, simulated_returns
 from pipelines.ranking import rank_policies
 from pipelines.rivals import make_scorers
 from pipelines.stages import Stage, StageContext
-from rl.evaluation.delay import find_delay
 from rl.evaluation.evidence import ranking_findings, simulated_findings, simulator_findings
-from rl.evaluation.fitness import build_fitness, log_checks, policy_checks
+from rl.evaluation.fitness import build_fitness, policy_checks
 from rl.evaluation.front import build_front
 from rl.evaluation.gate import Finding, judge
 from rl.evaluation.gate_logged import fairness_rules, logged_findings, parity_rule
@@ -99,7 +99,7 @@ def _evaluate(context: StageContext) -> dict[str, Any]:
         verdict=judge(findings),
         simulated=simulated,
         **ranked.parts,
-        fitness=_fitness(context, log, simulated, setting, tasks),
+        fitness=_fitness(context, simulated, setting),
         examples=example_users(context.run, config, log, items, ranked.judged, pasts, tasks, CANDIDATE),
         front=_front(context, log, simulated, tasks),
         importance=importance,
@@ -124,14 +124,10 @@ def _evaluate(context: StageContext) -> dict[str, Any]:
     }
 
 
-def _fitness(
-    context: StageContext, log: SessionLog, simulated: Returns, setting: Setting, tasks: Tasks
-) -> dict[str, Any]:
+def _fitness(context: StageContext, simulated: Returns, setting: Setting) -> dict[str, Any]:
     """What the log and the policies say of reinforcement learning here."""
-    delay = find_delay(log, cached_item_embeddings(context.run.uri), tasks)
-    return build_fitness(
-        log_checks(log, delay), policy_checks(simulated, setting, "in the held-out simulator")
-    )
+    checks = context.input("fit-simulator").read_json(LOG_CHECKS)
+    return build_fitness(checks, policy_checks(simulated, setting, "in the held-out simulator"))
 
 
 def _front(context: StageContext, log: SessionLog, simulated: Returns, tasks: Tasks) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from rl.tasks import Tasks, build_tasks
 
 logger = logging.getLogger(__name__)
 
+LOG_CHECKS = "log_checks.json"  # what the log offers, known before anything is trained
 FEATURE_WIDTH = 32  # leading directions of the text embeddings that the response model reads
 
 
@@ -34,8 +35,9 @@ def _fit_simulator(context: StageContext) -> dict[str, Any]:
     log = load_session_log(context.run, config)
     embeddings = load_item_embeddings(context.run)
     train, apart = split_users(log, settings)
-    promise = log_checks(log, find_delay(log, embeddings, tasks))[-1]
-    logger.info("fit-simulator: can looking ahead pay on this log? %s", promise.reason)
+    checks = log_checks(log, find_delay(log, embeddings, tasks))
+    context.folder.write_json(LOG_CHECKS, [check.to_json() for check in checks])
+    logger.info("fit-simulator: %s %s", checks[-1].question, checks[-1].reason)
     with connect(config.cluster):
         ensemble, fits = fit_ensemble(
             log, train, embeddings, tasks, settings, settings.num_members, config.seed
@@ -56,7 +58,6 @@ def _fit_simulator(context: StageContext) -> dict[str, Any]:
         "num_heldout_sessions": len(apart),
         "auc": report["auc"],
         "drift": report["drift"],
-        "promise": {"answer": promise.answer, "reason": promise.reason},
     }
 
 

@@ -9,7 +9,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from encoders.coded import encode, order
+from encoders.coded import encode
 from encoders.columns import IMPRESSION
 from encoders.repeats import mark_repeats
 from encoders.sessionise import Sessions, sessionise
@@ -215,7 +215,7 @@ def _frame(batches: list[pa.RecordBatch]) -> pl.DataFrame:
 def _by_user_and_time(rows: pl.DataFrame, names: pl.Series) -> _Shard:
     """Rows by user and time, equal ones in the order of the log; users numbered in the order of their names."""
     coded = encode(names)
-    by_name = order(coded.values)
+    by_name = coded.values.arg_sort().to_numpy()
     rank = np.empty(len(by_name), dtype=np.int32)
     rank[by_name] = np.arange(len(by_name), dtype=np.int32)
     user, time = rank[coded.codes[rows["user"].to_numpy()]], rows["timestamp"].to_numpy()

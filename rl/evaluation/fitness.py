@@ -34,8 +34,8 @@ class Check:
 
 def log_checks(log: SessionLog, delay: DelayTest | None) -> list[Check]:
     """What the log offers: slates, propensities, long sessions, effects that come later; and what that promises."""
-    checks = [slate_check(log), propensity_check(log.slates), length_check(log), delay_check(delay)]
-    return [*checks, promise_check(log, *checks[2:])]
+    length, later = length_check(log), delay_check(delay)
+    return [slate_check(log), propensity_check(log.slates), length, later, promise_check(log, length, later)]
 
 
 def slate_check(log: SessionLog) -> Check:

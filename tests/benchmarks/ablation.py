@@ -3,7 +3,7 @@
     python -m tests.benchmarks.ablation [--quick] [--seeds 0 1 2] [--sessions 3000] [--only NAME ...] [key=value ...]
 
 Each seed's shop is opened, embedded and fitted once; every variant then clones and trains on it, and is played live.
-The last line is one JSON object: each variant's mean true return over that of the recipe as it is.
+The last line is one JSON object: each variant's mean true return over the first's, which is the recipe as it is.
 """
 
 import argparse
@@ -17,9 +17,9 @@ from pathlib import Path
 
 from cluster.connection import connect
 from pipelines.artifacts import RunDirectory
-from pipelines.config import Config, load_config, override_config
+from pipelines.config import Config, override_config
 from pipelines.dataset import load_session_log
-from pipelines.demo import SHOP, play_live
+from pipelines.demo import play_live
 from pipelines.players import evaluation_sessions
 from pipelines.registry import STAGES
 from pipelines.shop.logging_policy import make_shop
@@ -27,10 +27,11 @@ from pipelines.stages import run_stage
 from pipelines.train import train_policy
 from rl.players import PolicyPlayer
 from rl.tasks import build_tasks
+from tests.benchmarks.simulator import fitted_shop
 
 VARIANTS: dict[str, dict[str, object]] = {
     "recipe": {},
-    "no clone start": {"rl.clone.learning_rate": 1e-12},
+    "no clone start": {"rl.clone.learning_rate": 1e-12},  # it never leaves its random weights
     "no price on leaving the clone": {"rl.ppo.kl": 0.0},
     "no pessimism": {"rl.simulator.pessimism": 0.0},
     "one simulator": {"rl.simulator.num_members": 1},
@@ -44,19 +45,6 @@ VARIANTS: dict[str, dict[str, object]] = {
     "four times the rate, 60 rounds": {"rl.ppo.learning_rate": 2e-3, "rl.ppo.num_iterations": 60},
     "dqn": {"rl.algorithm": "dqn"},
 }
-REFIT = ("rl.simulator.",)  # settings that take a simulator of their own
-
-
-def open_run(config: Config) -> Config:
-    """The shop's log, ingested, embedded and fitted; the config that goes on from there."""
-    run = RunDirectory(config.paths.run)
-    run_stage(SHOP, config)
-    config = override_config(
-        config, {"paths.log": run.join("shop/log.parquet"), "paths.items": run.join("shop/items.parquet")}
-    )
-    for name in ("ingest", "embed", "fit-simulator"):
-        run_stage(STAGES[name], config)
-    return config
 
 
 def true_return(config: Config) -> float:
@@ -73,7 +61,7 @@ def true_return(config: Config) -> float:
 def play_variant(base: Config, changes: dict[str, object], folder: Path) -> float:
     """The true return with some settings changed."""
     config = override_config(base, changes)
-    if any(name.startswith(REFIT) for name in changes):
+    if any(name.startswith("rl.simulator.") for name in changes):  # takes one of its own
         copy = folder / "copy"
         shutil.copytree(base.paths.run, copy)
         config = override_config(config, {"paths.run": str(copy)})
@@ -103,9 +91,8 @@ def main() -> None:
     values: dict[str, list[float]] = {name: [] for name in names}
     for seed in seeds:
         with tempfile.TemporaryDirectory() as folder:
-            shop = [f"seed={seed}", f"shop.num_sessions={options.sessions}"]
-            shop += [f"shop.num_users={3 * options.sessions // 8}", f"paths.run={folder}/run"]
-            base = open_run(load_config(None, shop + overrides))
+            size = [f"shop.num_sessions={options.sessions}", f"shop.num_users={3 * options.sessions // 8}"]
+            base = fitted_shop(seed, Path(folder), size + overrides)
             for name in names:
                 started = time.monotonic()
                 values[name].append(play_variant(base, VARIANTS[name], Path(folder)))

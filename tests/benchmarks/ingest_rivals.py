@@ -11,6 +11,10 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the process imports one rival alone
+    import polars as pl
 
 KEY = b"benchmark" * 4
 GAP_S = 1800
@@ -25,26 +29,53 @@ def polars_ingest(kind: str, log: Path, out: Path, engine: str) -> dict[str, int
     import polars as pl
     import polars_hash as plh
 
-    def scan(path: Path, number: int) -> pl.LazyFrame:
-        if kind == "parquet":
-            frame = pl.scan_parquet(path, row_index_name="line", row_index_offset=1)
-        elif kind == "jsonl":
-            schema = dict.fromkeys(COLUMNS, pl.String)
-            frame = pl.scan_ndjson(path, schema=schema, row_index_name="line", row_index_offset=1)
-        else:
-            frame = pl.scan_csv(path, infer_schema=False, row_index_name="line", row_index_offset=2)
-        texts = [pl.col(c) if c == "price" else pl.col(c).cast(pl.String) for c in COLUMNS]
-        return frame.select("line", *texts).with_columns(pl.lit(number, pl.UInt16).alias("file"))
+    frame = _judged(kind, log).collect(engine=engine)  # type: ignore[call-overload]
+    rejected = frame.filter(pl.col("reason").is_not_null()).select("file", "line", "reason")
+    valid = frame.filter(pl.col("reason").is_null()).drop("reason", "priced")
+    del frame
+    names = (
+        valid.select(pl.col("user_id").unique())
+        .with_columns(plh.col("user_id").chash.hmac_sha256(key=KEY.decode()).str.head(32).alias("name"))
+        .with_row_index("user")
+    )
+    valid = valid.join(names.select("user_id", "user"), on="user_id", maintain_order="left").drop("user_id")
+    valid = valid.sort("user", "timestamp", maintain_order=True)
+    kept, repeated = _distinct(valid)
+    del valid
+    pause = pl.col("timestamp").diff() > pl.duration(seconds=GAP_S)
+    starts = ((pl.col("user") != pl.col("user").shift(1)) | pause).fill_null(True)
+    kept = kept.with_columns((starts.cum_sum() - 1).cast(pl.Int32).alias("session"))
+    sessions = _sessions(kept, names)
+    result = kept.select(
+        names["name"].gather(kept["user"]).alias("user_id"),
+        sessions["session_id"].gather(kept["session"]),
+        "item_id",
+        pl.col("behaviour"),
+        "timestamp",
+        "value",
+        sessions["split"].gather(kept["session"]),
+    )
+    result.write_parquet(
+        out / "behaviours.parquet", compression="zstd", compression_level=1, statistics=False
+    )
+    all_rejected = pl.concat([rejected, repeated]).sort("file", "line")
+    all_rejected.with_columns(pl.lit(str(log)).alias("folder")).write_parquet(
+        out / "rejected.parquet", compression="zstd", compression_level=1
+    )
+    return {"rows_kept": result.height, "rows_rejected": all_rejected.height, "num_sessions": sessions.height}
 
-    paths = sorted(log.iterdir())
-    text = pl.concat([scan(path, number) for number, path in enumerate(paths)])
+
+def _judged(kind: str, log: Path) -> "pl.LazyFrame":
+    """The log's rows as they will be written, with the reason against each that has one."""
+    import polars as pl
 
     def clean(name: str) -> pl.Expr:
         stripped = pl.col(name).str.strip_chars()
         return pl.when(~stripped.str.contains("^(?i:nan|null|none|)$")).then(stripped)
 
     moment = pl.col("event_time").str.to_datetime("%Y-%m-%d %H:%M:%S UTC", strict=False, time_unit="us")
-    judged = text.select(
+    text = pl.concat([_scan(kind, path, number) for number, path in enumerate(sorted(log.iterdir()))])
+    return text.select(
         "file",
         "line",
         clean("user_id").alias("user_id"),
@@ -68,34 +99,45 @@ def polars_ingest(kind: str, log: Path, out: Path, engine: str) -> dict[str, int
         .then(pl.lit("unreadable_number"))
         .alias("reason")
     )
-    frame = judged.collect(engine=engine)  # type: ignore[call-overload]
-    rejected = frame.filter(pl.col("reason").is_not_null()).select("file", "line", "reason")
-    valid = frame.filter(pl.col("reason").is_null()).drop("reason", "priced")
-    del frame
-    names = (
-        valid.select(pl.col("user_id").unique())
-        .with_columns(plh.col("user_id").chash.hmac_sha256(key=KEY.decode()).str.head(32).alias("name"))
-        .with_row_index("user")
-    )
-    valid = valid.join(names.select("user_id", "user"), on="user_id", maintain_order="left").drop("user_id")
-    valid = valid.sort("user", "timestamp", maintain_order=True)
+
+
+def _scan(kind: str, path: Path, number: int) -> "pl.LazyFrame":
+    """A file's columns as texts, with file and line."""
+    import polars as pl
+
+    if kind == "parquet":
+        frame = pl.scan_parquet(path, row_index_name="line", row_index_offset=1)
+    elif kind == "jsonl":
+        schema = dict.fromkeys(COLUMNS, pl.String)
+        frame = pl.scan_ndjson(path, schema=schema, row_index_name="line", row_index_offset=1)
+    else:
+        frame = pl.scan_csv(path, infer_schema=False, row_index_name="line", row_index_offset=2)
+    texts = [pl.col(c) if c == "price" else pl.col(c).cast(pl.String) for c in COLUMNS]
+    return frame.select("line", *texts).with_columns(pl.lit(number, pl.UInt16).alias("file"))
+
+
+def _distinct(valid: "pl.DataFrame") -> "tuple[pl.DataFrame, pl.DataFrame]":
+    """Rows that say something new, and those that repeat one. Looks for inhuman rates, as ingest does."""
+    import polars as pl
+
     # Only rows that share user and time with a neighbour can be repeats: the test of whole rows is of few.
-    near = pl.all_horizontal([pl.col(c) == pl.col(c).shift(1) for c in ("user", "timestamp")]).fill_null(
-        False
-    )
+    near = pl.all_horizontal([pl.col(c) == pl.col(c).shift(1) for c in ("user", "timestamp")])
+    near = near.fill_null(False)
     crowd = valid.with_row_index("row").filter(near | near.shift(-1, fill_value=False))
     key = pl.struct("user", "timestamp", "item_id", "behaviour", "value")
     repeated = crowd.filter(~key.is_first_distinct())
     kept = valid.with_row_index("row").filter(~pl.col("row").is_in(repeated["row"].implode()))
     kept = kept.drop("row", "file", "line")
-    repeated = repeated.select("file", "line", pl.lit("duplicate").alias("reason"))
     ahead = pl.col("timestamp") - pl.col("timestamp").shift(MAX_PER_MINUTE)
     fast = (pl.col("user") == pl.col("user").shift(MAX_PER_MINUTE)) & (ahead < pl.duration(minutes=1))
     assert not kept.select(fast.any()).item(), "the made-up log has no such users"
-    del valid
-    pause = pl.col("timestamp").diff() > pl.duration(seconds=GAP_S)
-    starts = ((pl.col("user") != pl.col("user").shift(1)) | pause).fill_null(True)
-    kept = kept.with_columns((starts.cum_sum() - 1).cast(pl.Int32).alias("session"))
+    return kept, repeated.select("file", "line", pl.lit("duplicate").alias("reason"))
+
+
+def _sessions(kept: "pl.DataFrame", names: "pl.DataFrame") -> "pl.DataFrame":
+    """Each session's id and split."""
+    import polars as pl
+
     sessions = kept.group_by("session", maintain_order=True).agg(
         pl.col("user").first(), pl.col("timestamp").first()
     )
@@ -103,27 +145,10 @@ def polars_ingest(kind: str, log: Path, out: Path, engine: str) -> dict[str, int
     at = [cuts[int(len(cuts) * share)] for share in (0.7, 0.8)]
     split = (sessions["timestamp"] >= at[0]).cast(pl.UInt8) + (sessions["timestamp"] >= at[1]).cast(pl.UInt8)
     stamp = sessions["timestamp"].dt.strftime("@%Y%m%dT%H%M%S")
-    sessions = sessions.with_columns(
+    return sessions.with_columns(
         (names["name"].gather(sessions["user"]) + stamp).alias("session_id"),
         split.replace_strict(dict(enumerate(SPLITS)), return_dtype=pl.Enum(SPLITS)).alias("split"),
     )
-    result = kept.select(
-        names["name"].gather(kept["user"]).alias("user_id"),
-        sessions["session_id"].gather(kept["session"]),
-        "item_id",
-        pl.col("behaviour"),
-        "timestamp",
-        "value",
-        sessions["split"].gather(kept["session"]),
-    )
-    result.write_parquet(
-        out / "behaviours.parquet", compression="zstd", compression_level=1, statistics=False
-    )
-    all_rejected = pl.concat([rejected, repeated]).sort("file", "line")
-    all_rejected.with_columns(pl.lit(str(log)).alias("folder")).write_parquet(
-        out / "rejected.parquet", compression="zstd", compression_level=1
-    )
-    return {"rows_kept": result.height, "rows_rejected": all_rejected.height, "num_sessions": sessions.height}
 
 
 DUCKDB_READ = {

@@ -17,6 +17,7 @@ from typing import Any
 from pipelines.artifacts import RunDirectory
 from pipelines.config import load_config
 from pipelines.demo import run_demo
+from pipelines.fit_simulator import LOG_CHECKS
 
 SHOPS: dict[str, list[str]] = {
     "strong carry-over": [],
@@ -28,14 +29,14 @@ SIMPLE = ("popular", "clone", "greedy", "bandit")
 
 
 def play_shop(seed: int, changes: list[str], folder: Path, overrides: list[str]) -> dict[str, Any]:
-    """What was said beforehand, and PPO's true gain over the best simple rival {mean, low, high}."""
+    """What was said beforehand, and PPO's true return, its gain over the best simple rival and half its interval."""
     shop = [f"seed={seed}", "shop.num_sessions=3000", "shop.num_users=1125", f"paths.run={folder}"]
     report = run_demo(load_config(None, [*shop, *changes, *overrides]))
-    promise = RunDirectory(str(folder)).read_json("fit-simulator/manifest.json")["result"]["promise"]
+    promise = RunDirectory(str(folder)).read_json(f"fit-simulator/{LOG_CHECKS}")[-1]
     returns = {policy["name"]: policy["weighted"] for policy in report["truth"]["policies"]}
     best = max(SIMPLE, key=lambda name: returns[name]["mean"])
     gain = returns["ppo"]["mean"] - returns[best]["mean"]
-    # Sessions are played one by one from the same users: as independent, the interval is if anything too wide.
+    # The two are taken for independent.
     half = sum((returns[name]["high"] - returns[name]["mean"]) ** 2 for name in ("ppo", best)) ** 0.5
     return {
         "answer": promise["answer"],

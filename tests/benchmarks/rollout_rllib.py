@@ -93,10 +93,10 @@ class StockSlates(Distribution):
         return sample_slates(self.logits, SLATE_LENGTH)
 
     def rsample(self, **kwargs: Any) -> Tensor:
-        raise NotImplementedError
+        raise NotImplementedError("slates are discrete: no gradient goes through a draw")
 
     def kl(self, other: Any, **kwargs: Any) -> Tensor:
-        raise NotImplementedError
+        raise NotImplementedError("the benchmark trains without a KL loss")
 
     def to_deterministic(self, **kwargs: Any) -> "StockSlates":
         return self

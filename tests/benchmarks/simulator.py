@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from pipelines.artifacts import RunDirectory
-from pipelines.config import Config, load_config, override_config
+from pipelines.config import Config, load_config
 from pipelines.dataset import load_session_log, load_simulator
-from pipelines.demo import SHOP, play_live
+from pipelines.demo import open_shop, play_live
 from pipelines.players import evaluation_sessions
 from pipelines.registry import STAGES
 from pipelines.shop.catalogue import Catalogue
@@ -96,12 +96,7 @@ def compare(config: Config, num_sessions: int) -> dict[str, dict[str, float]]:
 
 def fitted_shop(seed: int, folder: Path, overrides: list[str]) -> Config:
     """A shop whose log went through every stage up to fit-simulator."""
-    config = load_config(None, [f"seed={seed}", f"paths.run={folder / str(seed)}", *overrides])
-    run = RunDirectory(config.paths.run)
-    run_stage(SHOP, config)
-    config = override_config(
-        config, {"paths.log": run.join("shop/log.parquet"), "paths.items": run.join("shop/items.parquet")}
-    )
+    config = open_shop(load_config(None, [f"seed={seed}", f"paths.run={folder / str(seed)}", *overrides]))
     for name in ("ingest", "embed", "fit-simulator"):
         run_stage(STAGES[name], config)
     return config

@@ -86,6 +86,9 @@ def test_report_tells_the_truth_of_every_policy(shop_run: Path) -> None:
     assert {policy["name"] for policy in report["simulated"]["policies"]} == RANKED | {"logging"}
     checks = report["fitness"]["log"] + report["fitness"]["policies"]
     assert [check["answer"] for check in checks[:2]] == ["yes", "yes"]
+    assert (
+        json.loads((shop_run / "fit-simulator" / "log_checks.json").read_text()) == report["fitness"]["log"]
+    )
     assert [check["question"] for check in checks[4:]] == [
         "Can looking ahead pay on this log?",
         *(f"Is ppo better than {p}?" for p in ("clone", "greedy", "bandit")),

@@ -15,7 +15,10 @@ from pipelines import evaluate, ranking
 from pipelines.artifacts import SCHEMA_VERSION, ArtifactError, RunDirectory
 from pipelines.config import build_config, override_config
 from pipelines.stages import StageContext
+from rl.evaluation.delay import find_delay
+from rl.evaluation.fitness import log_checks
 from rl.evaluation.logged import Target
+from rl.tasks import build_tasks
 from tests.unit.rl.evaluation_logs import session_log
 
 NUM_ITEMS = 12
@@ -64,8 +67,10 @@ def context(tmp_path, monkeypatch):
     monkeypatch.setattr(evaluate, "load_session_log", lambda run, config: made_up_log(with_slates=True))
     monkeypatch.setattr(evaluate, "load_items", lambda run: table)
     embeddings = rng.random((NUM_ITEMS, 2), dtype=np.float32)
-    for module in (evaluate, ranking):
-        monkeypatch.setattr(module, "cached_item_embeddings", lambda uri: embeddings)
+    monkeypatch.setattr(ranking, "cached_item_embeddings", lambda uri: embeddings)
+    log, tasks = made_up_log(with_slates=True), build_tasks(build_config({}).rl.tasks)
+    checks = [check.to_json() for check in log_checks(log, find_delay(log, embeddings, tasks))]
+    run.write_json("fit-simulator/log_checks.json", checks)
     monkeypatch.setattr(evaluate, "example_users", lambda *given: [])
     monkeypatch.setattr(evaluate, "one_task_returns", lambda *given: {"view": returns["ppo"] + 1})
     monkeypatch.setattr(evaluate, "make_scorers", lambda *given: scorers)
