@@ -11,12 +11,30 @@ class CloneConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     num_epochs: int = Field(
-        6, ge=1, description="Passes over the log's targets; the best on validation is kept."
+        6,
+        ge=1,
+        description="Passes over the log's targets; the best on validation is kept, fewer tried if it comes early.",
     )
-    batch_size: int = Field(512, ge=1, description="Targets a step of the optimiser.")
+    batch_size: int = Field(1024, ge=1, description="Targets a step of the optimiser.")
     max_targets: int = Field(200_000, ge=1, description="Targets a pass at most.")
-    learning_rate: float = Field(1e-3, gt=0, description="Peak of the one-cycle schedule.")
-    weight_decay: float = Field(1.0, ge=0, description="AdamW weight decay; small logs overfit fast.")
+    learning_rate: float = Field(2e-3, gt=0, description="Peak of the one-cycle schedule.")
+    forgetting: float = Field(
+        0.15,
+        ge=0,
+        description="Share of the weights that a pass at the peak takes away: AdamW's decay times its steps.",
+    )
+    near_share: float = Field(
+        0.8,
+        ge=0,
+        le=1,
+        description="Share of targets asked for right before their first act; the others from further back.",
+    )
+    newcomer_price: float = Field(
+        0.01,
+        ge=0,
+        lt=1,
+        description="Share of validation's NDCG@10 that lists may lose to items that training never met.",
+    )
     weight_concentration: float = Field(
         2.0, gt=0, description="How close drawn task weights stay to the configured."
     )

@@ -22,6 +22,7 @@ def widen(state: State, shape: PolicyShape, num_levers: int) -> tuple[State, Pol
     out["text_bias.weight"] = _more(state["text_bias.weight"], 0, num_levers)
     out["text_bias.bias"] = _more(state["text_bias.bias"], 0, num_levers)
     out["id_bias"] = _more(state["id_bias"], 1, num_levers)
+    out["follow_share"] = _more(state["follow_share"], 0, num_levers)
     sums = len(DECAYS) * (shape.history_width + 1)  # columns a task; no behaviour is ever of a lever
     old = state["trunk.0.weight"]
     known, rest = old[:, : shape.num_tasks * sums], old[:, shape.num_tasks * sums :]
@@ -45,6 +46,7 @@ def fold(state: State, shape: PolicyShape, lever_weights: Tensor) -> State:
     out["text_bias.weight"] = _folded(state["text_bias.weight"], tasks, lever_weights)
     out["text_bias.bias"] = _folded(state["text_bias.bias"], tasks, lever_weights)
     out["id_bias"] = _folded(state["id_bias"].T, tasks, lever_weights).T.contiguous()
+    out["follow_share"] = _folded(state["follow_share"], tasks, lever_weights)
     sums = len(DECAYS) * (shape.history_width + 1)
     old = state["trunk.0.weight"]
     levers = len(lever_weights) * sums

@@ -23,7 +23,7 @@ class PolicyShape(BaseModel):
     num_tasks: int = Field(ge=1, description="Tasks, K.")
     slate_length: int = Field(ge=1, description="Items shown at once in training, L.")
     history_length: int = Field(ge=1, description="Behaviours of the session in a state, H.")
-    key_width: int = Field(32, ge=1, description="Width in which query and item meet.")
+    key_width: int = Field(64, ge=1, description="Width in which query and item meet.")
     history_width: int = Field(16, ge=1, description="Width of an item inside the running sums.")
     hidden: int = Field(96, ge=1, description="Width of the query tower.")
     id_dropout: float = Field(
@@ -37,6 +37,7 @@ class ItemKeys(NamedTuple):
     keys: Tensor  # [N, key_width]
     biases: Tensor  # [N, K]
     history: Tensor  # [N + 1, history_width], the last row, all zero, is the empty place
+    follow: Tensor  # [N + 1, key_width], what the item calls for next; the last row is the empty place
 
 
 def history_sums(vectors: Tensor, history_items: Tensor, history_tasks: Tensor, num_tasks: int) -> Tensor:
@@ -88,12 +89,16 @@ class SlatePolicy(nn.Module):
         self.id_key = nn.Parameter(torch.zeros(shape.num_items, width))
         self.id_bias = nn.Parameter(torch.zeros(shape.num_items, tasks))
         self.id_history = nn.Parameter(torch.zeros(shape.num_items, shape.history_width))
+        self.text_follow = nn.Linear(shape.text_width, width, bias=False)
+        self.id_follow = nn.Parameter(torch.zeros(shape.num_items, width))
+        self.follow_share = nn.Parameter(torch.ones(tasks))
         self.past = nn.Linear(shape.text_width, shape.key_width)
         read_out = tasks * len(DECAYS) * (shape.history_width + 1)
         self.trunk = nn.Sequential(nn.Linear(read_out + width, shape.hidden), nn.Tanh())
         self.query = nn.Linear(shape.hidden, tasks * width)
         nn.init.normal_(self.query.weight, 0.0, 0.02)
         nn.init.zeros_(self.query.bias)
+        nn.init.normal_(self.text_follow.weight, 0.0, 0.01)
         nn.init.zeros_(self.text_bias.weight)
         nn.init.zeros_(self.text_bias.bias)
 
@@ -111,10 +116,12 @@ class SlatePolicy(nn.Module):
         if self.training and self.shape.id_dropout > 0:
             shown = (torch.rand(len(text), 1, device=text.device) >= self.shape.id_dropout).to(text.dtype)
         history = self.text_history(text) + self.id_history[rows] * shown
+        follow = self.text_follow(text) + self.id_follow[rows] * shown
         return ItemKeys(
             keys=self.text_key(text) + self.id_key[rows] * shown,
             biases=self.text_bias(text) + self.id_bias[rows] * shown,
             history=torch.cat([history, torch.zeros_like(history[:1])]),
+            follow=torch.cat([follow, torch.zeros_like(follow[:1])]),
         )
 
     def mean_keys(self) -> tuple[Tensor, Tensor]:
@@ -122,12 +129,20 @@ class SlatePolicy(nn.Module):
         return self.text_key.bias + self.id_key.mean(0), self.text_bias.bias + self.id_bias.mean(0)
 
     def queries(self, past: Tensor, history_items: Tensor, history_tasks: Tensor, keys: ItemKeys) -> Tensor:
-        """One query a task. float32 [B, K, key_width]."""
+        """One query a task: what the state as a whole asks for, and what its last item calls for.
+
+        The last item has a way of its own, wide and without a nonlinearity: which item follows which is most of what
+        a log can teach, and the running sums are too narrow to tell thousands of items apart.
+
+        Returns:
+            float32 [B, K, key_width].
+        """
         sums = history_sums(keys.history, history_items, history_tasks, self.shape.num_tasks)
         told = torch.tanh(self.past(past * self.shape.text_width**0.5))
         hidden = self.trunk(torch.cat([sums, told], -1))
-        queries: Tensor = self.query(hidden)
-        return queries.view(*queries.shape[:-1], self.shape.num_tasks, self.shape.key_width)
+        queries: Tensor = self.query(hidden).unflatten(-1, (self.shape.num_tasks, self.shape.key_width))
+        last = keys.follow[history_items[:, -1]]  # -1, an empty session, picks the last row: [B, key_width]
+        return queries + last[:, None] * self.follow_share[:, None]
 
     def logits(
         self,
@@ -180,7 +195,7 @@ class SlatePolicy(nn.Module):
         place[items] = torch.arange(len(items), device=past.device)
         keys = self.item_keys(torch.cat([candidates.items, items]))
         count = len(candidates.items)
-        known = ItemKeys(keys.keys[:count], keys.biases[:count], keys.history[count:])
+        known = ItemKeys(keys.keys[:count], keys.biases[:count], keys.history[count:], keys.follow[count:])
         logits = self.logits(past, place[history_items], history_tasks, task_weights, keys=known)
         return logits + candidates.offsets
 
@@ -192,4 +207,4 @@ def scores(readings: Tensor, keys: ItemKeys) -> Tensor:
 
 def candidate_keys(keys: ItemKeys, candidates: Candidates) -> ItemKeys:
     """Of the whole catalogue's keys those of the candidates; histories may still hold any item."""
-    return ItemKeys(keys.keys[candidates.items], keys.biases[candidates.items], keys.history)
+    return keys._replace(keys=keys.keys[candidates.items], biases=keys.biases[candidates.items])

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from encoders.sessions import SessionLog
-from rl.policy.clone import collect_targets, train_clone
+from encoders.sessions import LoggedSlates, SessionLog
+from rl.policy.clone import Questions, collect_targets, first_meetings, place_newcomers, train_clone
 from rl.policy.config import CloneConfig
 from rl.policy.network import DECAYS, PolicyShape, SlatePolicy, history_sums
 from rl.tasks import TaskConfig, Tasks, build_tasks
@@ -97,6 +97,68 @@ def test_clone_learns_what_comes_next() -> None:
     ranks = (logits > logits.gather(1, torch.from_numpy(truth)[:, None])).sum(1)
     assert (ranks < 2).float().mean() > 0.9  # the next item or, trained on all later ones, the one after
     assert history[-1]["loss/train"] < history[0]["loss/train"]
+
+
+def test_items_are_no_wrong_answers_before_the_log_met_them() -> None:
+    log = a_log(5, [0, 0, 0, 0])  # four sessions train, the last validates
+    items = np.array([0, 1, 2, 3, 0, 1, 4, 3, 0, 1, 2, 5, 0, 1, 2, 3, 0, 6, 2, 3])
+    shown = LoggedSlates(
+        np.array([1]),
+        np.array([[7, -1]]),
+        *(np.zeros((1, 2, 1), np.float32),) * 2,
+        np.ones((1, 2)),
+        np.zeros(1, int),
+    )
+    log = SessionLog(**{**vars(log), "items": items, "slates": shown})
+    policy, tasks = a_policy(1).eval(), tasks_of(view=TaskConfig())
+    targets = collect_targets(log, log.sessions("train"), tasks)
+
+    first = first_meetings(log, N)
+
+    assert first.tolist() == [0, 0, 0, 0, 1, 2, 5, 1]  # 7 was only shown, 6 came after training
+    rows = np.arange(len(targets))
+    questions = Questions(log, targets, torch.from_numpy(first))
+    with torch.no_grad():
+        loss = questions.loss(policy, rows, targets.first, torch.ones(len(rows), 1))
+        logits = questions.logits(policy, rows, targets.first, torch.ones(len(rows), 1)).double()
+    slow = 0.0
+    for row in rows:
+        met = [item for item in range(N) if first[item] <= targets.session[row]]
+        slow -= float(logits[row, targets.item[row]] - logits[row, met].logsumexp(0)) / len(rows)
+    assert float(loss) == pytest.approx(slow, rel=1e-5)
+
+
+@pytest.mark.parametrize("chosen", [True, False])
+def test_items_that_training_never_met_move_to_where_validation_wants_them(chosen: bool) -> None:
+    log = a_log(40, [0, 0, 0, 0])
+    items = log.items.reshape(-1, 4) % (N - 1)  # 7 is never met
+    items[32:] = N - 1 if chosen else items[32:]
+    log = SessionLog(**{**vars(log), "items": items.ravel()})
+    policy, tasks = a_policy(1).eval(), tasks_of(view=TaskConfig())
+    met = torch.from_numpy(first_meetings(log, N))
+    held = Questions(log, collect_targets(log, log.sessions("validation"), tasks), met)
+
+    place_newcomers(policy, held, tasks, 0.0)
+
+    assert (policy.id_bias[N - 1] > 0) == chosen
+    assert not policy.id_bias[: N - 1].any()
+
+
+def test_last_item_calls_for_others_in_its_own_way() -> None:
+    policy = a_policy(2).eval()
+    torch.nn.init.normal_(policy.id_follow)
+    policy.follow_share.data = torch.tensor([1.0, 0.5])
+    keys = policy.item_keys()
+    past, tasks = torch.zeros(2, 6), torch.tensor([[-1, -1, -1, 0], [-1, -1, -1, -1]])
+
+    items = torch.tensor([[-1, -1, -1, 3], [-1, -1, -1, -1]])
+
+    queries = policy.queries(past, items, tasks, keys)
+
+    rest = policy.queries(past, items, tasks, keys._replace(follow=torch.zeros_like(keys.follow)))
+    called = keys.follow[3]
+    torch.testing.assert_close(queries[0], rest[0] + torch.stack([called, 0.5 * called]))
+    torch.testing.assert_close(queries[1], rest[1])  # an empty session calls for nothing
 
 
 def test_log_without_a_wanted_behaviour_is_refused() -> None:
