@@ -1,6 +1,6 @@
 """How well the policy's start ranks what comes next, beside SASRec, item-kNN and ALS on the same split by time.
 
-    python -m tests.benchmarks.clone [--quick] [--seeds 0 1] [--runs FOLDER] [--uci FILE]
+    python -m tests.benchmarks.clone [--quick] [--logs movielens uci] [--seeds 0 1] [--runs FOLDER] [--uci FILE]
 
 UCI Online Retail (left out where the file is not there) and a made-up log in MovieLens's format go through ``ingest``
 and ``embed`` as any log does. Then every policy ranks the whole catalogue before each item that a test session turns
@@ -15,7 +15,7 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -205,34 +205,34 @@ def _interval(estimate: Estimate) -> str:
     return f"{estimate.mean:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
 
 
-def run_benchmark(folder: Path, uci: Path, seeds: list[int], quick: bool) -> dict[str, float]:
-    """All logs' tables and figures. Stages' outputs go to the folder."""
-    cases = {"movielens": lambda: movie_case(folder / "movielens", quick)}
-    if not quick and uci.is_file():
-        cases["uci"] = lambda: open_case("uci_retail", folder / "uci", [f"paths.log={uci}"])
-    elif not quick:
-        print(f"uci: left out, {uci} is not there")
-    figures: dict[str, float] = {}
-    for name, make in cases.items():
-        case = make()
-        figures |= report(name, case, judge(case, seeds))
-    return figures
+def open_cases(options: argparse.Namespace, folder: Path) -> Iterator[tuple[str, Case]]:
+    """The logs that are asked for and there, one after the other. Stages' outputs go to the folder."""
+    if "movielens" in options.logs:
+        yield "movielens", movie_case(folder / "movielens", options.quick)
+    if "uci" not in options.logs or options.quick:
+        return
+    if options.uci.is_file():
+        yield "uci", open_case("uci_retail", folder / "uci", [f"paths.log={options.uci.resolve()}"])
+    else:
+        print(f"uci: left out, {options.uci} is not there")
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Print the tables, and the figures as the last line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="a small made-up log alone, to see that it runs")
+    parser.add_argument("--logs", nargs="+", choices=("movielens", "uci"), default=["movielens", "uci"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--runs", type=Path, help="keep ingest's and embed's outputs here for the next time")
     parser.add_argument("--uci", type=Path, default=Path(UCI), help="online_retail.csv.gz")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     torch.set_num_threads(1)
+    figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as temporary:
-        folder = (options.runs or Path(temporary)).resolve()
-        figures = run_benchmark(folder, options.uci.resolve(), options.seeds, options.quick)
+        for name, case in open_cases(options, (options.runs or Path(temporary)).resolve()):
+            figures |= report(name, case, judge(case, options.seeds))
     print(json.dumps({name: round(value, 4) for name, value in figures.items()}))
 
 
