@@ -126,7 +126,8 @@ def train_clone(
 ) -> list[dict[str, float]]:
     """Train the policy in place on the log's train split; keep the pass that is best on validation.
 
-    Where the best comes in the first half, the log is small: training starts anew, with half the passes and steps.
+    Each of ``config.forgetting`` is tried. Where the best comes in the first half, the log is small: training starts
+    anew, with half the passes and steps.
 
     Every later acted-on item is a target; the task is drawn from random task weights that the policy sees, so that
     its heads answer every mix. Loss is the cross-entropy over the catalogue, without the items that came into the
@@ -151,19 +152,21 @@ def train_clone(
     sampler = _Sampler(targets, tasks, config, dice)
     start = copy.deepcopy(policy.state_dict())
     history: list[dict[str, float]] = []
-    best, best_loss, num_epochs = start, float("inf"), config.num_epochs
-    while num_epochs:
-        policy.load_state_dict(start)
-        losses = []
-        for record in _passes(policy, lessons, held, sampler, tasks, config, num_epochs):
-            losses.append(record["loss/validation"])
-            history.append(record)
-            if losses[-1] < best_loss:
-                best, best_loss = copy.deepcopy(policy.state_dict()), losses[-1]
-        early = int(np.argmin(losses)) + 1 <= num_epochs // 2
-        num_epochs = (
-            num_epochs // 2 if early else 0
-        )  # what a schedule had not settled yet may be better settled
+    best, best_loss = start, float("inf")
+    for forgetting in config.forgetting:
+        num_epochs = config.num_epochs
+        while num_epochs:
+            policy.load_state_dict(start)
+            losses = []
+            for record in _passes(policy, lessons, held, sampler, tasks, config, num_epochs, forgetting):
+                losses.append(record["loss/validation"])
+                history.append(record)
+                if losses[-1] < best_loss:
+                    best, best_loss = copy.deepcopy(policy.state_dict()), losses[-1]
+            early = int(np.argmin(losses)) + 1 <= num_epochs // 2
+            num_epochs = (
+                num_epochs // 2 if early else 0
+            )  # what a schedule had not settled may be better settled
     policy.load_state_dict(best)
     policy.eval()
     place_newcomers(policy, held, tasks, config.newcomer_price)
@@ -178,11 +181,12 @@ def _passes(
     tasks: Tasks,
     config: CloneConfig,
     num_epochs: int,
+    forgetting: float,
 ) -> Iterator[dict[str, float]]:
     """Train for so many passes on one schedule, fewer of them in smaller steps. The record of each pass."""
     steps = max(1, min(len(lessons.targets), config.max_targets) // config.batch_size)
     rate = config.learning_rate * num_epochs / config.num_epochs
-    decay = config.forgetting / (rate * steps)
+    decay = forgetting / (rate * steps)
     optimiser = torch.optim.AdamW(policy.parameters(), lr=rate, weight_decay=decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, rate, total_steps=max(num_epochs * steps, 11), pct_start=0.1

@@ -1,6 +1,6 @@
 """Settings of the policy, its clone start and PPO."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,10 +18,10 @@ class CloneConfig(BaseModel):
     batch_size: int = Field(1024, ge=1, description="Targets a step of the optimiser.")
     max_targets: int = Field(200_000, ge=1, description="Targets a pass at most.")
     learning_rate: float = Field(2e-3, gt=0, description="Peak of the one-cycle schedule.")
-    forgetting: float = Field(
-        0.15,
-        ge=0,
-        description="Share of the weights that a pass at the peak takes away: AdamW's decay times its steps.",
+    forgetting: tuple[Annotated[float, Field(ge=0)], ...] = Field(
+        (0.15, 0.6),
+        min_length=1,
+        description="Shares of the weights that a pass at the peak takes away; the best on validation is kept.",
     )
     near_share: float = Field(
         0.8,
