@@ -23,13 +23,13 @@ class SimulatorConfig(BaseModel):
     num_epochs: int = Field(20, ge=1, description="Passes over the sessions at most.")
     patience: int = Field(10, ge=1, description="Epochs without gain on held-back users that end the fit.")
     batch_sessions: int = Field(128, ge=1, description="Sessions a step of the optimiser.")
-    learning_rate: float = Field(3e-3, gt=0, description="Peak of the one-cycle schedule.")
+    learning_rate: float = Field(5e-3, gt=0, description="Peak of the one-cycle schedule.")
     item_decay: float = Field(
         10.0, ge=0, description="AdamW weight decay of item tables: strong, or it overfits."
     )
     weight_decay: float = Field(0.1, ge=0, description="AdamW weight decay of the rest.")
     item_width: int = Field(8, ge=1, description="Width of the item vectors.")
-    sum_width: int = Field(8, ge=1, description="Width of each running sum.")
+    sum_width: int = Field(24, ge=1, description="Width of each running sum.")
     hidden: int = Field(32, ge=1, description="Width of the trunk.")
     dropout: float = Field(0.3, ge=0, lt=1, description="Dropout on the state.")
     num_negatives: int = Field(256, ge=1, description="Sampled items a step, for logs without slates.")

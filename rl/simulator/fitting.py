@@ -95,7 +95,9 @@ def _choice_loss(
     item_log_rate: Tensor,
     num_negatives: int | None,
 ) -> Tensor:
-    query: Tensor = model.query(context)[:, : model.shape.item_width]  # the response head's
+    width = model.shape.item_width
+    query: Tensor = model.query(context)[:, :width]  # the response head's
+    vectors = vectors[:, :width]
     own = (query * vectors[chosen]).sum(-1) + biases[chosen, 0]
     loss: Tensor
     if num_negatives is None or num_negatives >= model.shape.num_items:

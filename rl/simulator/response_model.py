@@ -72,9 +72,14 @@ class ResponseModel(nn.Module):
         nn.init.constant_(self.leave.bias, -2.5)
 
     @property
+    def trace_width(self) -> int:
+        """Width of what an item leaves in a step: its vector, and how readily it is taken at each stage."""
+        return self.shape.item_width + 1 + len(self.shape.parents)
+
+    @property
     def step_width(self) -> int:
         """Width of one step's features, see ``step_features``."""
-        tasks, width = len(self.shape.parents), self.shape.item_width
+        tasks, width = len(self.shape.parents), self.trace_width
         return tasks * width + 2 * width + 2 * tasks + 2
 
     @property
@@ -83,11 +88,16 @@ class ResponseModel(nn.Module):
         return self.shape.sum_width * len(DECAYS)
 
     def item_table(self) -> tuple[Tensor, Tensor]:
-        """Vectors [N + 1, W], the last row zero for empty places, and biases [N, 1 + 2K]."""
-        vectors = self.text_item(self.item_features) + self.item
-        return torch.cat([vectors, torch.zeros_like(vectors[:1])]), self.text_bias(
-            self.item_features
-        ) + self.item_bias
+        """Vectors [N + 1, trace_width], the last row zero for empty places, and biases [N, 1 + 2K].
+
+        The first ``item_width`` columns of a vector meet queries; the others repeat the biases of response and tasks.
+        They tell what a step leaves behind: an item that is opened by all and bought by none is known from many
+        slates, and what it does to the rest of a session from few.
+        """
+        biases = self.text_bias(self.item_features) + self.item_bias
+        matched = self.text_item(self.item_features) + self.item
+        vectors = torch.cat([matched, biases[:, : 1 + len(self.shape.parents)]], 1)
+        return torch.cat([vectors, torch.zeros_like(vectors[:1])]), biases
 
     def step_features(self, vectors: Tensor, items: Tensor, responses: Tensor, values: Tensor) -> Tensor:
         """What a step leaves behind: items taken by task, items shown, the first, counts and values. [..., F]."""
@@ -145,7 +155,7 @@ class ResponseModel(nn.Module):
         heads = 1 + 2 * len(self.shape.parents)
         queries: Tensor = self.query(context)
         queries = queries.view(*queries.shape[:-1], heads, self.shape.item_width)
-        match = vectors[items] @ queries.transpose(-1, -2)  # [..., L, heads]
+        match = vectors[items][..., : self.shape.item_width] @ queries.transpose(-1, -2)  # [..., L, heads]
         level = self.level(context)
         if self.shape.mode == "next_item":  # a choice over the catalogue knows no level
             level = torch.cat([torch.zeros_like(level[..., :1]), level[..., 1:]], -1)
@@ -155,7 +165,7 @@ class ResponseModel(nn.Module):
     def all_response_scores(self, context: Tensor, vectors: Tensor, biases: Tensor) -> Tensor:
         """Response logits of the whole catalogue, without position and level. float32 [..., N]."""
         query: Tensor = self.query(context)[..., : self.shape.item_width]  # the first head's
-        return query @ vectors[:-1].T + biases[:, 0]
+        return query @ vectors[:-1, : self.shape.item_width].T + biases[:, 0]
 
     def positions(self, length: int) -> Tensor:
         """Position effects on the response's logit; those below the longest logged slate repeat its last. [L]."""
@@ -179,7 +189,7 @@ class ResponseModel(nn.Module):
 
         Args:
             context: float32 [B, Z].
-            vectors: As of ``item_table``. float32 [N + 1, W].
+            vectors: As of ``item_table``. float32 [N + 1, trace_width].
             biases: Likewise. float32 [N, 1 + 2K].
             signed_weights: Task weights, negative for costs. float32 [B, K].
             paid: Tasks that pay the response's value. bool [K].
@@ -193,7 +203,7 @@ class ResponseModel(nn.Module):
 
         def logits(head: int) -> Tensor:
             shift = level[:, head, None] + biases[:, head]  # [B, N]
-            return torch.addmm(shift, queries[:, head], vectors[:-1].T)
+            return torch.addmm(shift, queries[:, head], vectors[:-1, : self.shape.item_width].T)
 
         if self.shape.mode == "slate":
             response = torch.sigmoid(logits(0) + self.position_bias[0])
