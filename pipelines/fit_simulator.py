@@ -16,7 +16,7 @@ from rl.evaluation.delay import find_delay
 from rl.evaluation.fitness import log_checks
 from rl.simulator.config import SimulatorConfig
 from rl.simulator.fitting import FitReport, fit_member, response_shape
-from rl.simulator.report import drift, task_report
+from rl.simulator.report import drift, task_report, trust
 from rl.simulator.response_model import ResponseModel, fixed_features
 from rl.simulator.simulation import Ensemble
 from rl.simulator.steps import Steps, build_steps
@@ -49,6 +49,7 @@ def _fit_simulator(context: StageContext) -> dict[str, Any]:
         for name, data in ensemble_files(fitted).items():
             context.folder.write_bytes(f"{part}/{name}", data)
     report = _report(log, train, ensemble, heldout, config.rl.history_length, settings, config.seed)
+    logger.info("fit-simulator: %s", report["trust"])
     report["fits"] = [vars(fit) for fit in (*fits, *held_fits)]
     context.folder.write_json("report.json", report)
     return {
@@ -148,6 +149,7 @@ def _report(
     past = torch.from_numpy(log.past[test.session.numpy()])
     report: dict[str, Any] = dict(task_report(ensemble, known, test, past, seed))
     report["drift"] = drift(ensemble, log, test, history_length, 2000, seed)
+    report["trust"] = trust(report["log_loss"], report["drift"])
     report["drift_heldout"] = drift(heldout, log, test, history_length, 2000, seed)
     return report
 

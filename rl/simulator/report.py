@@ -1,5 +1,6 @@
 """How far a simulator can be trusted: predictions on later sessions, and drift of what it plays from the log."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,8 +11,11 @@ from scipy.stats import rankdata
 
 from encoders.sessions import SessionLog
 from rl.players import StatelessPlayer, play
+from rl.simulator.boosted_trees import boosted_chances, item_rates
 from rl.simulator.simulation import Ensemble, Sessions
 from rl.simulator.steps import Steps
+
+AGREES = 0.25  # relative gap up to which a replayed log agrees with the logged one
 
 
 def auc(chance: NDArray[np.float64], label: NDArray[np.bool_]) -> float | None:
@@ -85,26 +89,69 @@ def predict(
 def task_report(
     ensemble: Ensemble, train: Steps, test: Steps, past: torch.Tensor, seed: int
 ) -> dict[str, dict[str, Any]]:
-    """AUC, log loss and calibration per task on later sessions, against the base rate and items' own rates."""
+    """AUC, log loss and calibration per task on later sessions, beside the rivals' where the log has slates.
+
+    Rivals are the base rate, the item's own rate (popularity) and boosted trees.
+    """
     chances, labels, items = predict(ensemble, test, past, seed)
-    slates = ensemble.members[0].shape.mode == "slate"
-    known_items = train.items[train.known]
-    shown = np.bincount(known_items[known_items >= 0].numpy(), minlength=int(items.max()) + 1)
-    out: dict[str, dict[str, Any]] = {"auc": {}, "log_loss": {}, "calibration": {}}
+    by_name = {"simulator": chances}
+    if ensemble.members[0].shape.mode == "slate":
+        num_items = ensemble.members[0].shape.num_items
+        rates, _ = item_rates(train, num_items)
+        base = train.responses[train.known][train.items[train.known] >= 0].double().mean(0).numpy()
+        by_name |= {
+            "base_rate": np.broadcast_to(base, labels.shape),
+            "item_rate": rates[items],
+            "boosted_trees": boosted_chances(train, test, num_items, seed),
+        }
+    out: dict[str, dict[str, Any]] = {part: {} for part in ("auc", "rival_auc", "log_loss", "calibration")}
+    out["calibration_error"] = {}
     for task, name in enumerate(ensemble.tasks.names):
-        chance, label = chances[:, task], labels[:, task]
-        out["auc"][name] = auc(chance, label)
-        losses: dict[str, float] = {"simulator": log_loss(chance, label)}
-        if slates:
-            fired = train.responses[train.known][..., task][known_items >= 0].numpy()
-            taken = np.bincount(known_items[known_items >= 0].numpy(), weights=fired, minlength=len(shown))
-            base = fired.mean()
-            losses["base_rate"] = log_loss(np.full(len(label), base), label)
-            rate = (taken + 20 * base) / (shown + 20)  # shrunk to the base rate
-            losses["item_rate"] = log_loss(rate[items], label)
-        out["log_loss"][name] = losses
-        out["calibration"][name] = calibration_bins(chance, label)
+        label = labels[:, task]
+        scores = {who: auc(chance[:, task], label) for who, chance in by_name.items()}
+        out["auc"][name] = scores.pop("simulator")
+        out["rival_auc"][name] = scores
+        out["log_loss"][name] = {who: log_loss(chance[:, task], label) for who, chance in by_name.items()}
+        bins = calibration_bins(chances[:, task], label)
+        out["calibration"][name] = bins
+        out["calibration_error"][name] = sum(
+            abs(bin_["predicted"] - bin_["observed"]) * bin_["n"] for bin_ in bins
+        ) / max(len(label), 1)
     return out
+
+
+def trust(log_losses: Mapping[str, Mapping[str, float]], gaps: Mapping[str, float]) -> str:
+    """How far the simulator can be believed, and for what, in words.
+
+    Args:
+        log_losses: By task, of the simulator and its rivals; see ``task_report``.
+        gaps: See ``drift``.
+    """
+    sentences = []
+    ahead = {
+        task: all(losses["simulator"] < loss for who, loss in losses.items() if who != "simulator")
+        for task, losses in log_losses.items()
+        if len(losses) > 1
+    }
+    if any(ahead.values()):
+        names = ", ".join(task for task, won in ahead.items() if won)
+        sentences.append(f"It tells the next response better than items' rates and boosted trees: {names}.")
+    if not all(ahead.values()):
+        names = ", ".join(task for task, won in ahead.items() if not won)
+        sentences.append(f"A simple rival tells the next response as well or better: {names}.")
+    if not ahead:
+        sentences.append("The log shows no slates: it knows which item comes next, not what is turned down.")
+    far = [f"{name.removeprefix('return/')} {gap:+.0%}" for name, gap in gaps.items() if abs(gap) > AGREES]
+    if far:
+        sentences.append(
+            f"Replayed, logged sessions come out different ({', '.join(far)}): believe no return."
+        )
+    else:
+        sentences.append(
+            f"Replayed, logged sessions come out within {AGREES:.0%}: believe the order of policies, and returns "
+            "near the log's; those far above it are guesses."
+        )
+    return " ".join(sentences)
 
 
 def drift(

@@ -6,7 +6,6 @@ from encoders.sessions import LoggedSlates, SessionLog
 from rl.players import GreedyPlayer, StatelessPlayer, play
 from rl.simulator.config import SimulatorConfig
 from rl.simulator.fitting import fit_member, response_shape, step_losses
-from rl.simulator.report import auc, log_loss
 from rl.simulator.response_model import ResponseModel, ResponseShape
 from rl.simulator.simulation import Ensemble, Sessions, Simulation, Trace, draw_task_weights, summary_width
 from rl.simulator.steps import Steps, build_steps, complete_funnel
@@ -299,12 +298,3 @@ def test_sampled_softmax_is_close_to_the_exact_loss() -> None:
     sampled = torch.stack([step_losses(model, steps, past, rate, 4)[0] for _ in range(50)]).mean()
 
     assert float(sampled) == pytest.approx(float(exact), abs=0.15)
-
-
-def test_auc_counts_pairs() -> None:
-    chance, label = np.array([0.1, 0.4, 0.4, 0.9]), np.array([False, True, False, True])
-    pairs = [(p > q) + 0.5 * (p == q) for p in chance[label] for q in chance[~label]]
-
-    assert auc(chance, label) == pytest.approx(np.mean(pairs))
-    assert auc(chance, np.ones(4, dtype=bool)) is None
-    assert log_loss(np.array([0.5]), np.array([True])) == pytest.approx(np.log(2))
