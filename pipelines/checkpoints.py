@@ -26,12 +26,14 @@ class Progress:
         self.policy = clone
         self.best = {name: value.clone() for name, value in clone.state_dict().items()}
         self.best_iteration, self.best_return = 0, float("-inf")  # round kept, highest return seen
+        self.best_excess = float("inf")  # of costs over their limits, the least seen
         self.iteration = 0
         self.curve: list[Record] = []
         if folder is not None and folder.exists("progress.json"):
             state = folder.read_json("progress.json")
             self.iteration, self.curve = state["iteration"], state["curve"]
             self.best_iteration, self.best_return = state["best_iteration"], state["best_return"]
+            self.best_excess = state["best_excess"]
             self.best = load_safetensors(folder.read_bytes(f"{state['checkpoint']}-best.safetensors"))
             trainer.algorithm.restore_from_path(
                 folder.join(state["checkpoint"]), filesystem=folder.filesystem
@@ -42,13 +44,17 @@ class Progress:
         """Add an evaluation and write a checkpoint.
 
         The latest policy within a standard error of the highest return is the one to keep: later ones have learned
-        more, and the highest of many noisy looks is often an early one by luck.
+        more, and the highest of many noisy looks is often an early one by luck. A policy that breaks limits of costs is
+        kept only while none broke them less.
         """
         self.iteration = iteration
         self.curve.append(record)
-        if record["held_out/weighted"] >= self.best_return - record["held_out/error"]:
-            self.best, self.best_iteration = state, iteration
-        self.best_return = max(self.best_return, record["held_out/weighted"])
+        if record["held_out/excess"] < self.best_excess:
+            self.best_excess, self.best_return = record["held_out/excess"], float("-inf")
+        if record["held_out/excess"] == self.best_excess:
+            if record["held_out/weighted"] >= self.best_return - record["held_out/error"]:
+                self.best, self.best_iteration = state, iteration
+            self.best_return = max(self.best_return, record["held_out/weighted"])
         if self.folder is None:
             return
         name = f"checkpoint-{iteration:06d}"
@@ -68,6 +74,7 @@ class Progress:
                 "curve": self.curve,
                 "best_iteration": self.best_iteration,
                 "best_return": self.best_return,
+                "best_excess": self.best_excess,
             },
         )
         if before and before != name:

@@ -32,7 +32,10 @@ class HeldOutJudge:
         return self.play(PolicyPlayer(policy, self.config.rl.slate_length, self.config.seed))
 
     def play(self, player: Player) -> Record:
-        """Mean signed returns, ``held_out/weighted`` with its standard error ``held_out/error``, and by task."""
+        """Mean signed returns, ``held_out/weighted`` with its standard error ``held_out/error``, and by task.
+
+        ``held_out/excess`` is how far costs are above their limits, as shares of these, in all.
+        """
         tasks = self.ensemble.tasks
         generator = torch.Generator().manual_seed(self.config.seed)
         weights = torch.from_numpy(tasks.weights).expand(len(self.past), -1)
@@ -50,5 +53,7 @@ class HeldOutJudge:
         weighted = returns @ torch.from_numpy(tasks.weights)
         error = float(weighted.std(correction=0)) / len(weighted) ** 0.5
         record = {"held_out/weighted": float(weighted.mean()), "held_out/error": error}
+        excess = torch.clamp(-mean / torch.from_numpy(tasks.limits) - 1, min=0).sum()
+        record["held_out/excess"] = float(excess)
         record |= {f"held_out/{name}": float(mean[k]) for k, name in enumerate(tasks.names)}
         return record | {"held_out/length": float(lengths.float().mean())}

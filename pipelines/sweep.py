@@ -40,7 +40,7 @@ def sweep(context: StageContext, train: "Train" = train_policy) -> dict[str, Any
         results = run_trials(uri, config, space, context.folder, train)
     trials = [asdict(result) for result in results]
     mark_front(trials)
-    best = max(trials, key=lambda trial: float(trial["weighted"]))
+    best = max(trials, key=lambda trial: (-float(trial["excess"]), float(trial["weighted"])))
     context.folder.write_json("front.json", {"trials": trials, "best": best})
     context.folder.folder(STORAGE).delete()
     print(table(trials))

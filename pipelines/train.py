@@ -2,7 +2,7 @@
 
 import copy
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -156,6 +156,7 @@ def _trainer(run: RunDirectory, config: Config, clone: SlatePolicy, tasks: Tasks
             ),
             task_names=(*tasks.names, *levers),
             seed=config.seed,
+            limits=[*tasks.limits.tolist(), *(float("inf") for _ in levers)],
             dqn=config.rl.dqn if config.rl.algorithm == "dqn" else None,
         )
         set_clone(algorithm, start)
@@ -217,16 +218,23 @@ def _iterate(
     return None
 
 
+def spent(record: Record, limits: Mapping[str, float]) -> str:
+    """What the held-out sessions paid of each limited cost, as an ending of a line; empty where none is limited."""
+    return "".join(f", {name} {-record[f'held_out/{name}']:.3g} of {most:g}" for name, most in limits.items())
+
+
 def _train(context: StageContext) -> dict[str, Any]:
     config = context.config
+    limited = {name: task.at_most for name, task in config.rl.tasks.items() if task.at_most is not None}
 
     def tell(record: Record) -> None:
         logger.info(
-            "train: round %d of %d, held-out return %.3f (training %.3f)",
+            "train: round %d of %d, held-out return %.3f (training %.3f)%s",
             record["iteration"],
             config.rl.ppo.num_iterations,
             record["held_out/weighted"],
             record["training"],
+            spent(record, limited),
         )
 
     torch.set_num_threads(config.rl.ppo.num_threads)

@@ -41,6 +41,7 @@ class TrialResult:
     values: dict[str, Any]  # by dotted key
     returns: dict[str, float]  # mean signed return by task of the policy that training keeps
     weighted: float  # the same at the weights of the sweep's own config
+    excess: float  # of costs over their limits, as shares of these
     iterations: int  # PPO rounds until it ended or was stopped
 
 
@@ -117,15 +118,27 @@ def _trainable(run_uri: str, config: Config, train: Train) -> Callable[[dict[str
 
         def report(record: dict[str, float]) -> None:
             nonlocal kept
-            if not kept or record["held_out/weighted"] > kept["held_out/weighted"]:
+            if not kept or _rank(record) > _rank(kept):
                 kept = record
             returns = {name: kept[f"held_out/{name}"] for name in weights}
             weighted = sum(weights[name] * value for name, value in returns.items())
-            tune.report({ITERATION: int(record["iteration"]), RETURN: weighted, "returns": returns})
+            tune.report(
+                {
+                    ITERATION: int(record["iteration"]),
+                    RETURN: weighted,
+                    "returns": returns,
+                    "excess": kept["held_out/excess"],
+                }
+            )
 
         train(RunDirectory(run_uri), override_config(config, {**values, **LOCAL}), report, None)
 
     return sweep_trial
+
+
+def _rank(record: Mapping[str, float]) -> tuple[float, float]:
+    """Limits of costs come before the return."""
+    return -record["held_out/excess"], record["held_out/weighted"]
 
 
 def _domain(axis: Axis) -> Any:
@@ -182,6 +195,7 @@ def _results(grid: Any, config: Config) -> list[TrialResult]:
             values=dict(result.config),
             returns={name: float(value) for name, value in metric["returns"].items()},
             weighted=float(metric[RETURN]),
+            excess=float(metric["excess"]),
             iterations=int(metric[ITERATION]),
         )
         for result, metric in zip(grid, metrics, strict=True)

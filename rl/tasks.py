@@ -23,6 +23,11 @@ class TaskConfig(BaseModel):
         "response", description="1 a response, or the response's value."
     )
     cost: bool = Field(False, description="Whether responses are unwanted: they then pay negatively.")
+    at_most: float | None = Field(
+        None,
+        gt=0,
+        description="Of a cost: what a session may pay of it on average; PPO prices it until it stays below.",
+    )
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,7 @@ class Tasks:
     parents: tuple[int, ...]  # index of the task before it in the funnel, or -1
     signs: NDArray[np.float32]  # [K], -1 for costs
     pays_value: NDArray[np.bool_]  # [K]
+    limits: NDArray[np.float32]  # [K] of a cost's mean a session, infinite where there is none
 
     def __len__(self) -> int:
         return len(self.names)
@@ -49,7 +55,8 @@ def build_tasks(configs: Mapping[str, TaskConfig]) -> Tasks:
     """Tasks in funnel order.
 
     Raises:
-        ValueError: There is none, all weights are 0, a parent is unknown, or the funnel has a cycle.
+        ValueError: There is none, all weights are 0, a parent is unknown, the funnel has a cycle, or what is wanted
+            has a limit.
     """
     if not configs:
         raise ValueError(
@@ -57,6 +64,11 @@ def build_tasks(configs: Mapping[str, TaskConfig]) -> Tasks:
         )
     if not any(config.weight > 0 for config in configs.values()):
         raise ValueError("rl.tasks: expected a weight above 0, got 0 for every task. Raise one of them.")
+    for name, config in configs.items():
+        if config.at_most is not None and not config.cost:
+            raise ValueError(
+                f"rl.tasks.{name}.at_most: expected a limit of a cost, but the task is wanted. Set its cost=true."
+            )
     names: list[str] = []
     while len(names) < len(configs):
         ready = [n for n, c in configs.items() if n not in names and (c.after is None or c.after in names)]
@@ -76,4 +88,5 @@ def build_tasks(configs: Mapping[str, TaskConfig]) -> Tasks:
         parents=tuple(-1 if after is None else names.index(after) for after in afters),
         signs=np.array([-1.0 if configs[n].cost else 1.0 for n in names], dtype=np.float32),
         pays_value=np.array([configs[n].pays == "value" for n in names]),
+        limits=np.array([configs[n].at_most or np.inf for n in names], dtype=np.float32),
     )

@@ -9,12 +9,13 @@ from rl.evaluation.config import GateConfig
 from rl.evaluation.gate import (
     Finding,
     gain_rule,
+    limit_rule,
     ranking_rule,
     rival_rule,
     simulator_rules,
     task_rule,
 )
-from rl.evaluation.intervals import Bootstrap, welch_intervals
+from rl.evaluation.intervals import Bootstrap, student_intervals, welch_intervals
 from rl.evaluation.ranking import JudgedStates, RankingScores, ndcg_margin
 from rl.evaluation.report import Returns, Setting, weighted_gain
 from rl.tasks import Tasks
@@ -43,6 +44,9 @@ def simulated_findings(returns: Returns, setting: Setting, tasks: Tasks, gate: G
         if tasks.weights[k] > 0:
             mean = float(second[:, k].mean())
             findings.append(task_rule(name, setting.candidate, reference, mean, gains[k], gate.max_task_loss))
+    spent = student_intervals(first, setting.confidence)
+    for k in np.flatnonzero(np.isfinite(tasks.limits)).tolist():
+        findings.append(limit_rule(tasks.names[k], setting.candidate, float(tasks.limits[k]), spent[k]))
     return findings
 
 

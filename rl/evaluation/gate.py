@@ -59,6 +59,23 @@ def task_rule(
     return Finding(True, f"{where}: the sessions are too few to rule out a loss above {max_loss:.0%}.")
 
 
+def limit_rule(task: str, candidate: str, limit: float, spent: Estimate) -> Finding:
+    """A cost must be shown to stay within its limit in the held-out simulator.
+
+    Args:
+        task: Its name.
+        candidate: The policy under judgement.
+        limit: Of the mean a session.
+        spent: The candidate's signed return, at most 0.
+    """
+    where = f"Limit of {task}: {candidate} pays {-spent.mean:.4g} a session, of at most {limit:.4g}"
+    if spent.low is None:
+        return Finding(False, f"{where}, on too few sessions for an interval.")
+    if -spent.low <= limit:
+        return Finding(True, f"{where}: within it to its upper bound {-spent.low:.4g}.")
+    return Finding(False, f"{where}: up to {-spent.low:.4g}, so it is not shown to be kept.")
+
+
 def ranking_rule(
     task: str, candidate: str, reference: str, means: tuple[float, float], margin: Estimate, max_loss: float
 ) -> Finding:

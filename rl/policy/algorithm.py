@@ -31,6 +31,7 @@ def build_algorithm(
     summary_width: int,
     task_names: Sequence[str],
     seed: int = 0,
+    limits: Sequence[float] | None = None,
     dqn: DQNSettings | None = None,
 ) -> Algorithm:
     """An RLlib algorithm whose ``train()`` is one round; Ray must be connected.
@@ -43,11 +44,14 @@ def build_algorithm(
         summary_width: F of the simulation's observation.
         task_names: K names under which returns are reported, as ``env_runners/task_return/NAME``.
         seed: Of sessions, slates and new weights.
+        limits: Of each task's mean cost a session, infinite where there is none; None limits nothing, as DQN does.
         dqn: Learn by DQN, with the rounds, samplers and learners of ``settings``; None learns by PPO.
 
     Raises:
-        ValueError: The sessions cannot be shared equally among the learners.
+        ValueError: The sessions cannot be shared equally among the learners, or DQN is to keep a limit.
     """
+    if dqn is not None and limits is not None and np.isfinite(limits).any():
+        raise ValueError("rl.tasks.NAME.at_most: expected rl.algorithm=ppo, got dqn, which keeps no limits.")
     num_learners = max(1, settings.num_learners)
     if settings.num_sessions % num_learners:
         raise ValueError(
@@ -63,6 +67,7 @@ def build_algorithm(
         "popart_rate": settings.popart_rate,
         "kl_price": settings.kl,
         "num_candidates": settings.num_candidates,
+        "limits": [float("inf")] * shape.num_tasks if limits is None else list(limits),
     }
     module_spec = RLModuleSpec(module_class=SlateQModule if dqn else SlateModule, model_config=module_config)
     config = _base_config(settings, shape, summary_width, env_config, module_spec, seed)

@@ -258,4 +258,5 @@ def _read_shape(data: bytes, where: str) -> tuple[PolicyShape, Tasks]:
         parents=tuple(tasks["parents"]),
         signs=np.asarray(tasks["signs"], dtype=np.float32),
         pays_value=np.asarray(tasks["pays_value"], dtype=np.bool_),
+        limits=np.full(len(tasks["names"]), np.inf, dtype=np.float32),  # training's affair
     )

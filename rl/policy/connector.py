@@ -37,7 +37,7 @@ class FragmentsToBatch(ConnectorV2):  # type: ignore[misc]
 def build_train_batch(
     module: SlateModule, fragments: list[Fragment], settings: PPOSettings
 ) -> dict[str, Tensor]:
-    """Columns that the loss needs, and the critic's running moments moved on.
+    """Columns that the loss needs; the critic's running moments and the limits' prices are moved on.
 
     Returns:
         The state's columns [M, ...], critic_inputs, reference_readings where there is a KL price, slates int64
@@ -65,13 +65,15 @@ def build_train_batch(
     rewards = columns["rewards"].flatten(0, 1)  # [M, L, K]
     batch |= _drawn_slates(module, fragments, device)
     batch["log_probs"] = columns["log_probs"].flatten(0, 1)
+    priced = batch["task_weights"] + module.limit_prices.prices
     batch["advantages"] = weigh_advantages(
-        advantages.flatten(0, 1), rewards, expected.flatten(0, 1), batch["task_weights"], settings
+        advantages.flatten(0, 1), rewards, expected.flatten(0, 1), priced, settings
     )
     critic = module.critic
     if torch.isfinite(targets).all() and torch.isfinite(rewards).all():  # else the learner refuses the round
         critic.value_head.track(targets)
         critic.reward_head.track(rewards.flatten(1))
+        module.limit_prices.follow(columns["rewards"], columns["ended"])
     batch["value_targets"] = critic.value_head.normalise(targets)
     batch["reward_targets"] = critic.reward_head.normalise(rewards.flatten(1))
     return batch

@@ -64,5 +64,18 @@ class ShopOfEight:
         self.returns[which] = 0.0
 
 
+class ShopWithReturns(ShopOfEight):
+    """There what pays is also sent back: the second task costs what the first one earns, and has no weight."""
+
+    def observe(self):
+        return super().observe() | {"task_weights": torch.tensor([1.0, 0.0]).expand(self.num_sessions, -1)}
+
+    def step(self, slates):
+        result = super().step(slates)
+        sign = torch.tensor([1.0, -0.5])
+        finished = result.finished | {"returns": result.finished["returns"] * sign}
+        return StepResult(result.rewards * sign, result.ended, finished)
+
+
 def load_item_embeddings():
     return torch.eye(NUM_ITEMS)

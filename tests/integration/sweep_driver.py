@@ -26,7 +26,9 @@ def train(
         time.sleep(0.05)
     for iteration, height in ((2, 1.0), (4, 0.5)):
         held_out = {f"held_out/{name}": height * weight for name, weight in weights.items()}
-        on_iteration({"iteration": float(iteration), "held_out/weighted": height, **held_out})
+        on_iteration(
+            {"iteration": float(iteration), "held_out/weighted": height, "held_out/excess": 0.0, **held_out}
+        )
 
 
 def sweep_config(run: str) -> Config:

@@ -19,6 +19,7 @@ from tests.integration.shop_of_eight import (
     SLATE_LENGTH,
     SUMMARY_WIDTH,
     ShopOfEight,
+    ShopWithReturns,
     load_item_embeddings,
 )
 
@@ -63,7 +64,7 @@ def ray_instance():
 def build():
     built = []
 
-    def build_tiny(seed=3, world=ShopOfEight, dqn=None, **changes):
+    def build_tiny(seed=3, world=ShopOfEight, dqn=None, limits=None, **changes):
         algorithm = build_algorithm(
             PPOSettings(**(TINY | changes)),
             SHAPE,
@@ -72,6 +73,7 @@ def build():
             summary_width=SUMMARY_WIDTH,
             task_names=("view", "purchase"),
             seed=seed,
+            limits=limits,
             dqn=dqn,
         )
         built.append(algorithm)
@@ -117,6 +119,22 @@ def test_return_rises_in_the_driver(build, credit):
     task_returns = results[-1]["env_runners"]["task_return"]
     assert task_returns["purchase"] == pytest.approx(2 * task_returns["view"], rel=1e-4)
     assert results[-1]["env_runners"]["episode_len_mean"] == pytest.approx(4.0)
+
+
+def test_cost_stays_at_its_limit_and_no_lower(build):
+    costs = {}
+    for limit in (float("inf"), 1.5):
+        algorithm = build(world=ShopWithReturns, num_iterations=60, limits=[float("inf"), limit])
+        results = [algorithm.train() for _ in range(60)][-16:]
+        costs[limit] = [-result["env_runners"]["task_return"]["purchase"] for result in results]
+
+    assert sum(costs[float("inf")]) / 16 > 3.0  # of 6 at most
+    assert 1.1 < sum(costs[1.5]) / 16 < 1.9
+
+
+def test_limits_are_refused_by_dqn(build):
+    with pytest.raises(ValueError, match="at_most"):
+        build(dqn=DQNSettings(), limits=[float("inf"), 1.0])
 
 
 def test_dqn_learns_on_the_same_module_parts(build, tmp_path):

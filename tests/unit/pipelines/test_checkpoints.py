@@ -7,11 +7,12 @@ from pipelines.checkpoints import Progress
 from rl.policy.network import PolicyShape, SlatePolicy
 
 
-def progress_after(returns: list[float], error: float) -> Progress:
+def progress_after(returns: list[float], error: float, excess: list[float] | None = None) -> Progress:
     shape = PolicyShape(num_items=3, text_width=2, num_tasks=1, slate_length=1, history_length=1)
     progress = Progress(None, None, SlatePolicy(shape, np.zeros((3, 2), np.float32)))  # type: ignore[arg-type]
     for iteration, value in enumerate(returns, 1):
         record = {"held_out/weighted": value, "held_out/error": error}
+        record["held_out/excess"] = 0.0 if excess is None else excess[iteration - 1]
         progress.note(iteration, record, {"round": torch.tensor(iteration)})
     return progress
 
@@ -28,3 +29,14 @@ def test_slow_decline_is_measured_from_the_highest_return_not_from_the_one_kept(
 
     assert progress.best_iteration == 2
     assert progress.best_return == 3.0
+
+
+def test_policy_that_keeps_the_limits_is_kept_before_one_that_returns_more() -> None:
+    progress = progress_after([5.0, 4.0, 2.0, 4.5, 2.1], error=0.01, excess=[0.5, 0.2, 0.0, 0.3, 0.0])
+
+    assert progress.best_iteration == 5
+    assert progress.best_return == 2.1
+
+    progress = progress_after([5.0, 4.0, 4.5], error=0.01, excess=[0.5, 0.2, 0.3])
+
+    assert progress.best_iteration == 2

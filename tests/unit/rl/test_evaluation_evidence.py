@@ -1,5 +1,7 @@
 """What is measured, turned into rows and findings."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -52,6 +54,17 @@ def test_more_costs_stop_promotion():
 
     assert not findings[3].passed
     assert "return" in findings[3].reason
+
+
+def test_broken_limit_stops_promotion():
+    limited = replace(TASKS, limits=np.array([np.inf, np.inf, 0.5], np.float32))
+    returns = returns_of(ppo=(1.0, 4.0, -1.0), logging=(1.0, 1.0, -1.0))
+
+    findings = simulated_findings(returns, SETTING, limited, GateConfig())
+
+    assert not findings[-1].passed
+    assert "Limit of return: ppo pays 1" in findings[-1].reason
+    assert len(findings) == len(simulated_findings(returns, SETTING, TASKS, GateConfig())) + 1
 
 
 def test_ranking_is_held_against_the_weaker_of_clone_and_popular():

@@ -7,6 +7,7 @@ from rl.evaluation.gate import (
     Finding,
     gain_rule,
     judge,
+    limit_rule,
     ranking_rule,
     simulator_rules,
     task_rule,
@@ -81,3 +82,14 @@ def test_simulator_is_not_trusted_beyond_its_limits():
     assert "0.500" in findings[1].reason
     assert "unknown" in findings[2].reason
     assert "40.0%" in findings[3].reason
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "passed", "says"),
+    [(-0.9, -0.5, True, "within it"), (-1.2, -0.6, False, "not shown"), (None, None, False, "too few")],
+)
+def test_cost_must_be_shown_to_stay_within_its_limit(low, high, passed, says):
+    finding = limit_rule("return", "ppo", 1.0, estimate(low, high))
+
+    assert finding.passed is passed
+    assert says in finding.reason

@@ -28,6 +28,7 @@ def module():
             "critic_width": 8,
             "popart_rate": 0.1,
             "kl_price": 0.0,
+            "limits": [float("inf")] * 2,
             "num_candidates": 6,
         },
     )
