@@ -163,10 +163,9 @@ def train_clone(
                 history.append(record)
                 if losses[-1] < best_loss:
                     best, best_loss = copy.deepcopy(policy.state_dict()), losses[-1]
-            early = int(np.argmin(losses)) + 1 <= num_epochs // 2
-            num_epochs = (
-                num_epochs // 2 if early else 0
-            )  # what a schedule had not settled may be better settled
+            if int(np.argmin(losses)) + 1 > num_epochs // 2:
+                break
+            num_epochs //= 2  # what the schedule had not settled yet may be better settled
     policy.load_state_dict(best)
     policy.eval()
     place_newcomers(policy, held, tasks, config.newcomer_price)
