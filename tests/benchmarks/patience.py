@@ -58,14 +58,18 @@ def main() -> None:
     parser.add_argument("--sessions", type=int, default=3_000)
     parser.add_argument("overrides", nargs="*", help="settings as key=value")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        rows = [play_seed(seed, options.sessions, Path(folder), options.overrides) for seed in options.seeds]
     names = ("planner", "ppo", *RIVALS)
+    rows, lines = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in options.seeds:
+            row = play_seed(seed, options.sessions, Path(folder), options.overrides)
+            rows.append(row)
+            cells = [f"{row[n]['mean']:.2f} [{row[n]['low']:.2f}, {row[n]['high']:.2f}]" for n in names]
+            lines.append(f"{seed:<6}" + "".join(f"{cell:>22}" for cell in cells) + f"{row['seconds']:>10.0f}")
+            print(lines[-1], flush=True)  # a long run that is cut short has told what it knew
     print(f"\nTrue weighted return a session, {options.sessions:,} logged sessions, 95% intervals")
     print("seed  " + "".join(f"{name:>22}" for name in names) + "   seconds")
-    for seed, row in zip(options.seeds, rows, strict=True):
-        cells = [f"{row[n]['mean']:.2f} [{row[n]['low']:.2f}, {row[n]['high']:.2f}]" for n in names]
-        print(f"{seed:<6}" + "".join(f"{cell:>22}" for cell in cells) + f"{row['seconds']:>10.0f}")
+    print("\n".join(lines))
     print(json.dumps({name: round(value, 4) for name, value in figures(rows).items()}))
 
 
