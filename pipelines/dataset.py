@@ -35,11 +35,11 @@ def load_item_embeddings(run: RunDirectory) -> NDArray[np.float32]:
 
 
 def matrix(table: pa.Table) -> NDArray[np.float32]:
-    """The rows of an ``embedding`` column. float32 [n, D]."""
+    """The rows of an ``embedding`` column, writable, as torch wants them. float32 [n, D]."""
     column = table["embedding"].combine_chunks()
     width = column.type.list_size
     flat = column.flatten().to_numpy(zero_copy_only=False)
-    return np.ascontiguousarray(flat, dtype=np.float32).reshape(-1, width)
+    return np.array(flat, dtype=np.float32).reshape(-1, width)
 
 
 def load_session_log(run: RunDirectory, config: Config) -> SessionLog:
