@@ -16,7 +16,7 @@ from pipelines.players import evaluation_sessions, make_players
 from pipelines.registry import STAGES, run_order
 from pipelines.shop.logging_policy import ShopLog, make_shop
 from pipelines.shop.truth import LoggingPlayer, OraclePlayer, live_sessions
-from pipelines.shop.world import TASKS
+from pipelines.shop.worlds import WORLDS
 from pipelines.stages import Stage, StageContext, run_stage
 from rl.evaluation.text import text_table
 from rl.players import Player, play
@@ -25,13 +25,12 @@ from rl.tasks import build_tasks
 logger = logging.getLogger(__name__)
 
 UPPER_BOUND = "planner"
-PRICES, BONUSES = (0.0, 0.5, 1.0, 2.0, 4.0), (0.0, 0.5, 1.0)
 
 
 def _make_log(context: StageContext) -> dict[str, Any]:
     shop = make_shop(context.config.shop, context.config.seed)
     context.folder.write_table("log.parquet", shop.behaviours.to_arrow())
-    context.folder.write_table("items.parquet", shop.world.catalogue.table.to_arrow())
+    context.folder.write_table("items.parquet", shop.world.table.to_arrow())
     counts = shop.behaviours["behaviour"].value_counts(sort=True)
     return {
         "num_sessions": len(shop.session_ids),
@@ -62,10 +61,12 @@ def run_demo(config: Config) -> dict[str, Any]:
 
     started = time.monotonic()
     tasks = build_tasks(config.rl.tasks)
-    if set(tasks.behaviours) != set(TASKS) or any(tasks.pays_value):
+    own = WORLDS[config.shop.world].tasks
+    if set(tasks.behaviours) != set(own) or any(tasks.pays_value):
         raise ValueError(
-            f"rl.tasks: the demo's shop has {', '.join(TASKS)}, each paying by response; "
-            f"got {', '.join(tasks.behaviours)}. Change weights only, as rl.tasks.purchase.weight=3."
+            f"rl.tasks: the made-up {config.shop.world} has {', '.join(own)}, each paying by response; "
+            f"got {', '.join(tasks.behaviours)}. Change weights only, as rl.tasks.{own[-1]}.weight=3"
+            f"{'' if config.shop.world == 'shop' else f', and take the tasks from --config {config.shop.world}.yaml'}."
         )
     if config.paths.run == PathsConfig().run:
         config = override_config(config, {"paths.run": "runs/demo"})
@@ -98,31 +99,33 @@ def true_returns(run: RunDirectory, config: Config) -> dict[str, NDArray[np.floa
     players["logging"] = LoggingPlayer(shop, config.shop.slate_length, config.seed)
     order = ("logging", "random", "popular", "greedy", "bandit", "clone", "ppo")
     out = {name: play_live(shop, log, sessions, players[name], config) for name in order}
-    out["myopic_oracle"] = _play_oracle(shop, log, sessions, config, 0.0, 0.0)
-    out[UPPER_BOUND] = _play_oracle(shop, log, sessions, config, *_plan(shop, log, config))
+    zeros = (0.0,) * len(shop.world.plans[0])
+    out["myopic_oracle"] = _play_oracle(shop, log, sessions, config, zeros)
+    out[UPPER_BOUND] = _play_oracle(shop, log, sessions, config, _plan(shop, log, config))
     return out
 
 
-def _plan(shop: ShopLog, log: SessionLog, config: Config) -> tuple[float, float]:
-    """The planner's price and bonus, searched on validation users, not on those that the table shows."""
+def _plan(shop: ShopLog, log: SessionLog, config: Config) -> tuple[float, ...]:
+    """The planner's prices, searched on validation users, not on those that the table shows."""
     sessions = log.sessions("validation")[:200]
     weights = build_tasks(config.rl.tasks).weights
 
-    def value(pair: tuple[float, float]) -> float:
-        return float((_play_oracle(shop, log, sessions, config, *pair) @ weights).mean())
+    def value(plan: tuple[float, ...]) -> float:
+        return float((_play_oracle(shop, log, sessions, config, plan) @ weights).mean())
 
-    return max(((price, bonus) for price in PRICES for bonus in BONUSES), key=value)
+    return max(shop.world.plans, key=value)
 
 
 def _play_oracle(
-    shop: ShopLog, log: SessionLog, sessions: NDArray[np.int64], config: Config, price: float, bonus: float
+    shop: ShopLog, log: SessionLog, sessions: NDArray[np.int64], config: Config, plan: tuple[float, ...]
 ) -> NDArray[np.float32]:
     live = live_sessions(shop, [log.session_ids[s] for s in sessions], config.seed + 1)
-    weights = np.zeros(len(TASKS), dtype=np.float32)
+    own = shop.world.tasks
+    weights = np.zeros(len(own), dtype=np.float32)
     tasks = build_tasks(config.rl.tasks)
     for name, weight in zip(tasks.behaviours, tasks.weights, strict=True):
-        weights[TASKS.index(name)] = weight
-    player = OraclePlayer(live, weights, config.rl.slate_length, price, bonus)
+        weights[own.index(name)] = weight
+    player = OraclePlayer(live, weights, config.rl.slate_length, plan)
     return _run_live(live, player, log, sessions, config)
 
 
@@ -141,11 +144,11 @@ def _run_live(
     tasks = build_tasks(config.rl.tasks)
     past = torch.from_numpy(log.past[sessions])
     weights = torch.from_numpy(tasks.weights).expand(len(past), -1)
-    features = torch.zeros(len(live.world.catalogue), 1)  # the trace's summary serves critics only
+    features = torch.zeros(len(live.world.table), 1)  # the trace's summary serves critics only
     returns, _ = play(
         live, player, past, weights, features, len(tasks), config.rl.history_length, config.shop.max_steps
     )
-    order = [TASKS.index(name) for name in tasks.behaviours]
+    order = [live.world.tasks.index(name) for name in tasks.behaviours]
     return returns[:, order].numpy()
 
 
@@ -154,7 +157,7 @@ def _show(report: dict[str, Any], run: RunDirectory, config: Config, seconds: fl
     bound = report["truth"]["upper_bound"]["mean"]
     lines = [
         "",
-        "True return a session in the made-up shop (95% intervals over sessions)",
+        f"True return a session in the made-up {config.shop.world} (95% intervals over sessions)",
         text_table(report, "truth"),
         f"ppo earns {truth['ppo'] / truth['logging']:.2f} times the logging policy, "
         f"{truth['ppo'] / truth['greedy']:.2f} times greedy, and {truth['ppo'] / bound:.0%} of a planner that "

@@ -6,6 +6,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from pipelines.shop.people import unit
+
 TOPICS: dict[str, tuple[str, ...]] = {
     "running gear": ("running shoes", "trail vest", "sport socks", "pace watch"),
     "coffee": ("espresso beans", "pour-over kettle", "burr grinder", "milk frother"),
@@ -45,9 +47,9 @@ class Catalogue:
 def make_catalogue(num_items: int, dice: np.random.Generator) -> Catalogue:
     """A catalogue of ``num_items`` items over twelve topics."""
     names = list(TOPICS)
-    centres = _unit(dice.normal(size=(len(names), TASTE_WIDTH)))
+    centres = unit(dice.normal(size=(len(names), TASTE_WIDTH)))
     topic = dice.integers(0, len(names), num_items)
-    taste = _unit(centres[topic] + 0.12 * dice.normal(size=(num_items, TASTE_WIDTH)))
+    taste = unit(centres[topic] + 0.12 * dice.normal(size=(num_items, TASTE_WIDTH)))
     bait = dice.beta(0.8, 1.2, num_items)
     titles = []
     for t, b in zip(topic, bait, strict=True):
@@ -65,8 +67,3 @@ def make_catalogue(num_items: int, dice: np.random.Generator) -> Catalogue:
         }
     )
     return Catalogue(table, topic, taste, bait, dice.normal(size=num_items), centres)
-
-
-def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    unit: NDArray[np.float64] = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return unit

@@ -1,4 +1,6 @@
-"""Settings of the made-up shop."""
+"""Settings of the made-up shop, and of the other made-up worlds."""
+
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -8,6 +10,9 @@ class ShopConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    world: Literal["shop", "reader", "school"] = Field(
+        "shop", description="Who is made up: a shop's customers, a reader of articles, a school's pupils."
+    )
     num_items: int = Field(240, ge=2, description="Catalogue size, N.")
     num_users: int = Field(3000, ge=2, description="Users in the log.")
     num_sessions: int = Field(8000, ge=10, description="Logged sessions.")

@@ -1,4 +1,4 @@
-"""The made-up shop's policy in service, and the log that it leaves behind."""
+"""A made-up world's policy in service, and the log that it leaves behind."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -8,32 +8,24 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from pipelines.shop.catalogue import Catalogue, make_catalogue
 from pipelines.shop.config import ShopConfig
-from pipelines.shop.world import TASKS, ShopWorld, Visitors
+from pipelines.shop.people import put, rows
+from pipelines.shop.worlds import World, open_world
 
 OPENED = int(datetime(2026, 1, 5, tzinfo=UTC).timestamp())
 DAY_S, SLATE_S = 86_400, 60
-BAIT_PUSH, NOISE = 0.2, 1.0  # of the logging policy's scores
 
 
 @dataclass(frozen=True)
 class ShopLog:
     """A shop, its log, and the truth about each logged session's user."""
 
-    world: ShopWorld
+    world: World
     scores: NDArray[np.float64]  # [N] of the logging policy
     behaviours: pl.DataFrame
     session_ids: list[str]  # [S]
-    visitors: Visitors  # [S] rows: hidden states at each session's start
+    visitors: Any  # [S] rows: hidden states at each session's start
     returns: NDArray[np.float64]  # [S, K] logged
-
-
-def logging_scores(catalogue: Catalogue, dice: np.random.Generator) -> NDArray[np.float64]:
-    """Scores of a shop that shows what draws views, with noise enough to learn from."""
-    noise = NOISE * dice.normal(size=len(catalogue))
-    scores: NDArray[np.float64] = BAIT_PUSH * catalogue.bait + 0.5 * catalogue.appeal + noise
-    return scores
 
 
 def plackett_luce(
@@ -59,25 +51,27 @@ def make_shop(config: ShopConfig, seed: int) -> ShopLog:
             f"shop.num_items: expected at least shop.slate_length ({config.slate_length}), got {config.num_items}."
         )
     dice = np.random.default_rng(seed)
-    world = ShopWorld(make_catalogue(config.num_items, dice), config.carry_over)
-    scores = logging_scores(world.catalogue, dice) / config.exploration
+    world = open_world(config, dice)
+    scores = world.logging_scores(dice) / config.exploration
     people = world.newcomers(config.num_users, dice)
     order = _visits(config, dice)
-    parts, returns, starts = [], np.zeros((config.num_sessions, len(TASKS))), people.rows(order)
+    parts, returns, starts = [], np.zeros((config.num_sessions, len(world.tasks))), rows(people, order)
     for visit in range(int(_visit_number(order).max()) + 1):
         sessions = np.flatnonzero(_visit_number(order) == visit)
         users = order[sessions]
         if visit:
-            _assign(people, users, world.return_later(people.rows(users), dice))
-        _assign(starts, sessions, people.rows(users))
-        part, after = _play(world, scores, people.rows(users), sessions, config, dice)
-        _assign(people, users, after)
+            put(people, users, world.return_later(rows(people, users), dice))
+        put(starts, sessions, rows(people, users))
+        part, after = _play(world, scores, rows(people, users), sessions, config, dice)
+        put(people, users, after)
         parts.append(part.with_columns(user=users[part["row"].to_numpy()]))
-        np.add.at(returns, part["session"].to_numpy(), np.stack([part[t].to_numpy() for t in TASKS], -1))
-    rows = pl.concat(parts)
+        np.add.at(
+            returns, part["session"].to_numpy(), np.stack([part[t].to_numpy() for t in world.tasks], -1)
+        )
+    shown = pl.concat(parts)
     when = OPENED + np.sort(dice.uniform(0, 60 * DAY_S, config.num_sessions)).astype(np.int64)
     when = _spaced(when, order)
-    log = _log_rows(rows, when, world.catalogue)
+    log = _log_rows(shown, when, world)
     ids = [f"session-{s:06d}" for s in range(config.num_sessions)]
     return ShopLog(world, scores, log, ids, starts, returns)
 
@@ -105,27 +99,22 @@ def _spaced(when: NDArray[np.int64], order: NDArray[np.int64]) -> NDArray[np.int
     return lifted["t"].to_numpy().astype(np.int64)
 
 
-def _assign(target: Visitors, rows: NDArray[np.int64], source: Visitors) -> None:
-    target.taste[rows], target.trust[rows] = source.taste, source.trust
-    target.satiation[rows], target.sourness[rows] = source.satiation, source.sourness
-
-
 def _play(
-    world: ShopWorld,
+    world: World,
     scores: NDArray[np.float64],
-    visitors: Visitors,
+    visitors: Any,
     sessions: NDArray[np.int64],
     config: ShopConfig,
     dice: np.random.Generator,
-) -> tuple[pl.DataFrame, Visitors]:
+) -> tuple[pl.DataFrame, Any]:
     """One session of each visitor under the logging policy: a row an item shown, and the visitors afterwards."""
-    alive = np.arange(len(visitors))
+    alive = np.arange(len(sessions))
     frames = []
     for step in range(config.max_steps):
-        now = visitors.rows(alive)
+        now = rows(visitors, alive)
         slates, propensities = plackett_luce(scores, len(alive), config.slate_length, dice)
         answer = world.answer(now, slates, dice)
-        _assign(visitors, alive, now)
+        put(visitors, alive, now)
         size = slates.shape[1]
         columns: dict[str, NDArray[Any]] = {
             "row": np.repeat(alive, size),
@@ -133,7 +122,9 @@ def _play(
         }
         columns |= {"step": np.full(slates.size, step), "position": np.tile(np.arange(size), len(alive))}
         columns |= {"item": slates.ravel(), "propensity": propensities.ravel()}
-        columns |= {task: answer.responses[..., k].ravel().astype(np.int64) for k, task in enumerate(TASKS)}
+        columns |= {
+            task: answer.responses[..., k].ravel().astype(np.int64) for k, task in enumerate(world.tasks)
+        }
         frames.append(pl.DataFrame(columns))
         alive = alive[~answer.ended]
         if not len(alive):
@@ -141,13 +132,12 @@ def _play(
     return pl.concat(frames), visitors
 
 
-def _log_rows(rows: pl.DataFrame, when: NDArray[np.int64], catalogue: Catalogue) -> pl.DataFrame:
+def _log_rows(shown: pl.DataFrame, when: NDArray[np.int64], world: World) -> pl.DataFrame:
     """The log in Slatewise's own format: impressions and responses."""
-    start = pl.Series("start", when)[rows["session"].to_numpy()]
-    price = catalogue.table["price"][rows["item"].to_numpy()]
-    common = rows.with_columns(
-        shown=start + rows["step"] * SLATE_S,
-        price=price,
+    start = pl.Series("start", when)[shown["session"].to_numpy()]
+    common = shown.with_columns(
+        shown=start + shown["step"] * SLATE_S,
+        price=world.table["price"][shown["item"].to_numpy()] if world.pays_price else pl.lit(None),
         user_id=pl.format("user-{}", pl.col("user").cast(pl.String).str.zfill(6)),
         session_id=pl.format("session-{}", pl.col("session").cast(pl.String).str.zfill(6)),
         item_id=pl.format("item-{}", pl.col("item").cast(pl.String).str.zfill(5)),
@@ -155,20 +145,23 @@ def _log_rows(rows: pl.DataFrame, when: NDArray[np.int64], catalogue: Catalogue)
     )
     impressions = common.with_columns(behaviour=pl.lit("impression"), second=pl.lit(0, pl.Int64))
     parts = [impressions]
-    for k, task in enumerate(TASKS):
+    for k, task in enumerate(world.tasks):
         fired = common.filter(pl.col(task) == 1)
         parts.append(fired.with_columns(behaviour=pl.lit(task), second=5 + 10 * pl.col("position") + 2 * k))
     log = pl.concat(parts).sort("session", "step", "second", "position", maintain_order=True)
-    shown = pl.col("behaviour") == "impression"
+    impression = pl.col("behaviour") == "impression"
     return log.select(
         "user_id",
         "item_id",
         "behaviour",
         pl.from_epoch(pl.col("shown") + pl.col("second"), "s").dt.replace_time_zone("UTC").alias("timestamp"),
         "session_id",
-        pl.when(pl.col("behaviour") == "purchase").then("price").cast(pl.Float32).alias("value"),
+        pl.when(pl.col("behaviour") == pl.lit(world.pays_price))
+        .then("price")
+        .cast(pl.Float32)
+        .alias("value"),
         "request_id",
-        pl.when(shown).then("position").cast(pl.Int16).alias("position"),
-        pl.when(shown).then("propensity").alias("propensity"),
-        pl.when(shown).then(pl.lit("shop-logging")).alias("policy_version"),
+        pl.when(impression).then("position").cast(pl.Int16).alias("position"),
+        pl.when(impression).then("propensity").alias("propensity"),
+        pl.when(impression).then(pl.lit("shop-logging")).alias("policy_version"),
     )

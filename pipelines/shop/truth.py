@@ -1,6 +1,7 @@
 """Playing policies live in the made-up shop, from the very users whose sessions were logged."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -8,14 +9,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipelines.shop.logging_policy import ShopLog, plackett_luce
-from pipelines.shop.world import TASKS, ShopWorld, Visitors
+from pipelines.shop.people import rows
+from pipelines.shop.worlds import World
 from rl.simulator.simulation import Observation
 
 
 class ShopSessions:
     """B live sessions of the shop."""
 
-    def __init__(self, world: ShopWorld, visitors: Visitors, seed: int) -> None:
+    def __init__(self, world: World, visitors: Any, seed: int) -> None:
         self.world = world
         self.visitors = visitors
         self.dice = np.random.default_rng(seed)
@@ -36,8 +38,8 @@ def live_sessions(shop: ShopLog, session_ids: Sequence[str], seed: int) -> ShopS
         seed: Of the users' dice.
     """
     place = {session: row for row, session in enumerate(shop.session_ids)}
-    rows = np.array([place[session.rsplit(":", 1)[-1]] for session in session_ids], dtype=np.int64)
-    return ShopSessions(shop.world, shop.visitors.rows(rows), seed)
+    index = np.array([place[session.rsplit(":", 1)[-1]] for session in session_ids], dtype=np.int64)
+    return ShopSessions(shop.world, rows(shop.visitors, index), seed)
 
 
 class LoggingPlayer:
@@ -62,15 +64,15 @@ class LoggingPlayer:
 class OraclePlayer:
     """Sees every hidden state of the live sessions; no real policy can.
 
-    An item's worth is its expected weighted reward now, less a price on the bait that its views would feed, plus a
-    bonus on views that fit the taste. Both at 0, it is the best slate for the next step.
+    An item's worth is its expected weighted reward now, and its share in the world's foresight at the plan's prices.
+    With a plan of zeros it is the best slate for the next step.
     """
 
     def __init__(
-        self, sessions: ShopSessions, weights: NDArray[np.float32], length: int, price: float, bonus: float
+        self, sessions: ShopSessions, weights: NDArray[np.float32], length: int, plan: Sequence[float]
     ) -> None:
         self.sessions, self.weights, self.length = sessions, weights, length
-        self.price, self.bonus = price, bonus
+        self.plan = np.array(plan)
 
     def start(self, past: Tensor) -> None:
         """The sessions hold the state."""
@@ -78,11 +80,7 @@ class OraclePlayer:
     def choose(self, observation: Observation) -> Tensor:
         """The best slates by that worth."""
         world, visitors = self.sessions.world, self.sessions.visitors
-        chances = world.probabilities(visitors)
-        shelf = world.catalogue
-        match = visitors.taste @ shelf.taste.T
-        view = chances[..., TASKS.index("view")]
-        worth = chances @ self.weights + view * (self.bonus * match - self.price * shelf.bait)
+        worth = world.probabilities(visitors) @ self.weights + world.foresight(visitors) @ self.plan
         return torch.from_numpy(worth).topk(self.length, -1).indices
 
     def watch(self, slates: Tensor, responses: Tensor) -> None:

@@ -4,23 +4,22 @@ Views feed carts, carts feed purchases. Bait draws views now, but sours the rest
 purchases need, and drives users out. Topics satiate. So the best slate for the next step is not the best policy.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
-from pipelines.shop.catalogue import TASTE_WIDTH, Catalogue
+from pipelines.shop.catalogue import TASTE_WIDTH, Catalogue, make_catalogue
+from pipelines.shop.people import Answer, draw_funnel, sigmoid
 
-TASKS = ("view", "cart", "purchase")
+BAIT_PUSH, NOISE = 0.2, 1.0  # of the logging policy's scores
+PRICES, BONUSES = (0.0, 0.5, 1.0, 2.0, 4.0), (0.0, 0.5, 1.0)  # that the planner is searched among
 POSITION_COST = 0.15  # of a view's logit, a position
 VIEW_LEVEL, LEAVE_LEVEL = -1.7, -3.3  # logits of an average item's view, and of leaving
 TRUST_START, TRUST_SPREAD = 0.5, 0.3  # of newcomers
 TRUST_KEPT = 0.9  # of what was won or lost, from one session to the next
-
-
-def _sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    probability: NDArray[np.float64] = 1 / (1 + np.exp(-x))
-    return probability
 
 
 @dataclass
@@ -32,29 +31,36 @@ class Visitors:
     satiation: NDArray[np.float64]  # [B, T]
     sourness: NDArray[np.float64]  # [B]
 
-    def __len__(self) -> int:
-        return len(self.trust)
-
-    def rows(self, index: NDArray[np.int64]) -> "Visitors":
-        """A copy of the visitors at these rows."""
-        return Visitors(*(getattr(self, field.name)[index].copy() for field in fields(self)))
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a slate brought."""
-
-    responses: NDArray[np.float32]  # [B, L, K], 0 or 1
-    ended: NDArray[np.bool_]  # [B], the user left
-
 
 class ShopWorld:
     """The truth: answers slates of any policy."""
+
+    tasks: tuple[str, ...] = ("view", "cart", "purchase")
+    pays_price: str | None = "purchase"
+    # Coefficients of ``foresight``.
+    plans: tuple[tuple[float, ...], ...] = tuple((bonus, price) for price, bonus in product(PRICES, BONUSES))
 
     def __init__(self, catalogue: Catalogue, carry_over: float = 1.0) -> None:
         """``carry_over`` scales in [0, 1] what a slate changes of the user's state and of the chance of leaving."""
         self.catalogue = catalogue
         self.carry_over = carry_over
+
+    @classmethod
+    def open(cls, num_items: int, dice: np.random.Generator, carry_over: float = 1.0) -> "ShopWorld":
+        """A shop with a catalogue of its own."""
+        return cls(make_catalogue(num_items, dice), carry_over)
+
+    @property
+    def table(self) -> pl.DataFrame:
+        """The items as the shop's owner sees them."""
+        return self.catalogue.table
+
+    def logging_scores(self, dice: np.random.Generator) -> NDArray[np.float64]:
+        """Scores of a shop that shows what draws views, with noise enough to learn from. [N]."""
+        shelf = self.catalogue
+        noise = NOISE * dice.normal(size=len(shelf))
+        scores: NDArray[np.float64] = BAIT_PUSH * shelf.bait + 0.5 * shelf.appeal + noise
+        return scores
 
     def newcomers(self, count: int, dice: np.random.Generator) -> Visitors:
         """Users with two favourite topics each; some trust the shop, some do not."""
@@ -101,9 +107,9 @@ class ShopWorld:
         sated = visitors.satiation[:, topic] if every else np.take_along_axis(visitors.satiation, topic, 1)
         trust = visitors.trust[:, None]
         tired = 1.2 * sated + 1.2 * visitors.sourness[:, None]
-        view = _sigmoid(VIEW_LEVEL + 2.2 * match + 1.4 * bait + 0.4 * appeal - tired)
-        cart = view * _sigmoid(-1.6 + 1.5 * match + 1.8 * trust - 0.8 * bait)
-        purchase = cart * _sigmoid(-2.2 + 3.2 * trust + 0.5 * match)
+        view = sigmoid(VIEW_LEVEL + 2.2 * match + 1.4 * bait + 0.4 * appeal - tired)
+        cart = view * sigmoid(-1.6 + 1.5 * match + 1.8 * trust - 0.8 * bait)
+        purchase = cart * sigmoid(-2.2 + 3.2 * trust + 0.5 * match)
         return np.stack([view, cart, purchase], -1)
 
     def answer(self, visitors: Visitors, slates: NDArray[np.int64], dice: np.random.Generator) -> Answer:
@@ -114,13 +120,15 @@ class ShopWorld:
             slates: Items shown, first position first. int64 [B, L].
             dice: Random numbers.
         """
-        chance = self.probabilities(visitors, slates)  # [B, L, K]
-        view = chance[..., 0].clip(1e-9, 1 - 1e-9)
-        logit = np.log(view / (1 - view)) - POSITION_COST * np.arange(slates.shape[1])
-        given = np.stack([_sigmoid(logit), chance[..., 1] / view, chance[..., 2] / chance[..., 1]], -1)
-        fired = np.cumprod(dice.random(given.shape) < given, -1)  # a funnel: [B, L, K]
+        fired = draw_funnel(self.probabilities(visitors, slates), POSITION_COST, dice)  # [B, L, K]
         ended = dice.random(len(slates)) < self._move(visitors, slates, fired[..., 0])
         return Answer(fired.astype(np.float32), ended)
+
+    def foresight(self, visitors: Visitors) -> NDArray[np.float64]:
+        """What the planner adds beside the next step: views that fit the taste, less the bait in views. [B, N, 2]."""
+        shelf = self.catalogue
+        view = self.probabilities(visitors)[..., 0]
+        return np.stack([view * (visitors.taste @ shelf.taste.T), -view * shelf.bait], -1)
 
     def _move(
         self, visitors: Visitors, slates: NDArray[np.int64], views: NDArray[np.int64]
@@ -143,10 +151,10 @@ class ShopWorld:
         views = np.bincount(places.ravel(), 0.2 * kept * seen.ravel(), visitors.satiation.size)
         visitors.satiation += views.reshape(visitors.satiation.shape)
         visitors.sourness = 0.8 * visitors.sourness + 0.6 * kept * worst_bait
-        gain = 0.12 * (1 - bait) * _sigmoid(2 * match) - 0.2 * bait**2
+        gain = 0.12 * (1 - bait) * sigmoid(2 * match) - 0.2 * bait**2
         visitors.trust = np.clip(visitors.trust + kept * (gain * seen).sum(1), 0, 1.2)
         bored = 0.6 * (count == 0)
         leave = (
             LEAVE_LEVEL + 1.1 * visitors.sourness + kept * (bored - 0.5 * mean_match) - 0.5 * visitors.trust
         )
-        return _sigmoid(leave)
+        return sigmoid(leave)

@@ -48,7 +48,7 @@ TEN_MINUTES_S = 600.0
 def log_texts(count: int) -> list[str]:
     """Texts that a log of a made-up shop gives the language model, duplicates included."""
     shop = make_shop(ShopConfig(num_sessions=max(50, int(count * 0.8)), num_users=max(20, count // 4)), 0)
-    items = {row["item_id"]: item_text(row) for row in shop.world.catalogue.table.to_dicts()}
+    items = {row["item_id"]: item_text(row) for row in shop.world.table.to_dicts()}
     pasts = past_texts(shop.behaviours, items, 20)
     return [*items.values(), *pasts.sessions, *pasts.users][:count]
 

@@ -6,7 +6,7 @@ from itertools import islice
 
 import numpy as np
 
-from pipelines.shop.world import TASKS, ShopWorld
+from pipelines.shop.world import ShopWorld
 from rl.evaluation.config import GateConfig
 from rl.evaluation.gate import judge
 from rl.evaluation.gate_logged import logged_findings
@@ -62,7 +62,7 @@ def run_gate(
         log = play(world, logging, logging, round(num_slates / slates_a_session), 30_000_000 + seed + number)
         ratio = slate_log_chance(world, policy, logging, log) - slate_log_chance(world, logging, logging, log)
         judged = judge_logged(np.exp(ratio), log.rewards, log.session, 0.0)
-        verdict = judge(logged_findings(judged, policy.name, TASKS, gate))
+        verdict = judge(logged_findings(judged, policy.name, ShopWorld.tasks, gate))
         results.append(
             GateResult(
                 policy.name,

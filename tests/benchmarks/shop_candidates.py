@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.shop.catalogue import make_catalogue
-from pipelines.shop.logging_policy import logging_scores
 from pipelines.shop.world import ShopWorld
 from rl.evaluation.off_policy.weights import build_steps
 from tests.benchmarks.shop_policies import Policy, play
@@ -19,7 +18,7 @@ def open_shop(seed: int) -> tuple[ShopWorld, Policy]:
     """A shop and its logging policy, as ``make_shop`` opens it."""
     dice = np.random.default_rng(seed)
     world = ShopWorld(make_catalogue(NUM_ITEMS, dice))
-    return world, Policy("logging", logging_scores(world.catalogue, dice))
+    return world, Policy("logging", world.logging_scores(dice))
 
 
 def coverage_candidates(world: ShopWorld, logging: Policy) -> list[Policy]:

@@ -5,12 +5,13 @@ follows what the user viewed in the session; with some chance a slate is the log
 the chance of a slate depends on is in the log, as it would be for a real policy.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.shop.world import ShopWorld, Visitors
+from pipelines.shop.people import put, rows
+from pipelines.shop.world import ShopWorld
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -82,13 +83,13 @@ def play(
     topic, num_topics = world.catalogue.topic, len(world.catalogue.centres)
     alive, viewed, parts = np.arange(num_sessions), np.zeros((num_sessions, num_topics)), []
     for _ in range(MAX_STEPS):
-        now, seen = people.rows(alive), viewed[alive]
+        now, seen = rows(people, alive), viewed[alive]
         slates = _draw(world, policy, seen, dice)
         kept = dice.random(len(alive)) < policy.kept
         if kept.any():
             slates[kept] = _draw(world, logging, seen[kept], dice)
         answer = world.answer(now, slates, dice)
-        _put_back(people, alive, now)
+        put(people, alive, now)
         tasks = answer.responses.sum(axis=1, dtype=np.float64)  # [B, K]
         parts.append((alive, slates, np.column_stack([tasks @ TASK_WEIGHTS, tasks]), seen))
         if watch:
@@ -101,11 +102,6 @@ def play(
     session, items, rewards, seen = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.argsort(session, kind="stable")
     return ShopSlates(session[order], items[order], rewards[order], seen[order], num_sessions)
-
-
-def _put_back(people: Visitors, rows: Ints, now: Visitors) -> None:
-    for field in fields(Visitors):
-        getattr(people, field.name)[rows] = getattr(now, field.name)
 
 
 def _topic_interest(policy: Policy, viewed: Floats) -> Floats:
@@ -134,20 +130,20 @@ def _draw(world: ShopWorld, policy: Policy, viewed: Floats, dice: np.random.Gene
     chance = np.cumsum(_topic_interest(policy, viewed) * mass, axis=1)  # [B, T]
     slates = np.full((len(viewed), SLATE_LENGTH), -1, dtype=np.int64)
     for position in range(SLATE_LENGTH):
-        rows = np.arange(len(viewed))
-        while len(rows):
+        left = np.arange(len(viewed))
+        while len(left):
             if policy.interest:
-                aim = dice.random(len(rows)) * chance[rows, -1]
-                picked = (chance[rows] <= aim[:, None]).sum(axis=1).clip(max=len(mass) - 1)
+                aim = dice.random(len(left)) * chance[left, -1]
+                picked = (chance[left] <= aim[:, None]).sum(axis=1).clip(max=len(mass) - 1)
                 place = np.searchsorted(
-                    ends, start[picked] + dice.random(len(rows)) * mass[picked], side="right"
+                    ends, start[picked] + dice.random(len(left)) * mass[picked], side="right"
                 )
             else:  # one table for all
-                place = np.searchsorted(ends, dice.random(len(rows)) * ends[-1], side="right")
+                place = np.searchsorted(ends, dice.random(len(left)) * ends[-1], side="right")
             item = by_topic[place.clip(max=len(weight) - 1)]
-            again = np.zeros(len(rows), dtype=np.bool_)
+            again = np.zeros(len(left), dtype=np.bool_)
             for above in range(position):
-                again |= slates[rows, above] == item
-            slates[rows[~again], position] = item[~again]
-            rows = rows[again]
+                again |= slates[left, above] == item
+            slates[left[~again], position] = item[~again]
+            left = left[again]
     return slates

@@ -24,6 +24,7 @@ from pipelines.registry import STAGES
 from pipelines.shop.catalogue import Catalogue
 from pipelines.shop.logging_policy import make_shop
 from pipelines.shop.truth import LoggingPlayer
+from pipelines.shop.world import ShopWorld
 from pipelines.stages import run_stage
 from rl.players import Player, StatelessPlayer, play
 from rl.simulator.simulation import Sessions
@@ -73,6 +74,7 @@ def compare(config: Config, num_sessions: int) -> dict[str, dict[str, float]]:
     sessions = evaluation_sessions(log, num_sessions)
     past = torch.from_numpy(log.past[sessions])
     length = config.rl.slate_length
+    assert isinstance(shop.world, ShopWorld)
     players = policies(shop.world.catalogue, length, config.seed)
     players["logging"] = LoggingPlayer(shop, length, config.seed)
     out: dict[str, dict[str, float]] = {}

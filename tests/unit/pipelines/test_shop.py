@@ -5,6 +5,7 @@ import pytest
 from pipelines.shop.catalogue import make_catalogue
 from pipelines.shop.config import ShopConfig
 from pipelines.shop.logging_policy import make_shop, plackett_luce
+from pipelines.shop.people import rows
 from pipelines.shop.world import ShopWorld
 
 SMALL = ShopConfig(num_items=30, num_users=40, num_sessions=120)
@@ -68,7 +69,7 @@ def test_without_carry_over_a_slate_leaves_nothing_behind() -> None:
     world = ShopWorld(make_catalogue(60, np.random.default_rng(1)), carry_over=0.0)
     dice = np.random.default_rng(2)
     visitors = world.newcomers(400, dice)
-    before = visitors.rows(np.arange(400))
+    before = rows(visitors, np.arange(400))
 
     world.answer(visitors, np.tile(np.arange(5), (400, 1)), dice)
 
