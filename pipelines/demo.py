@@ -16,7 +16,7 @@ from pipelines.players import evaluation_sessions, make_players
 from pipelines.registry import STAGES, run_order
 from pipelines.shop.logging_policy import ShopLog, make_shop
 from pipelines.shop.truth import LoggingPlayer, OraclePlayer, live_sessions
-from pipelines.shop.worlds import WORLDS
+from pipelines.shop.worlds import check_tasks
 from pipelines.stages import Stage, StageContext, run_stage
 from rl.evaluation.text import text_table
 from rl.players import Player, play
@@ -55,19 +55,12 @@ def run_demo(config: Config) -> dict[str, Any]:
         The report, with ``truth`` filled in.
 
     Raises:
-        ValueError: ``rl.tasks`` names other behaviours than the shop has.
+        ValueError: The made-up world cannot pay ``rl.tasks``.
     """
     from pipelines.evaluate import publish_truth
 
     started = time.monotonic()
-    tasks = build_tasks(config.rl.tasks)
-    own = WORLDS[config.shop.world].tasks
-    if set(tasks.behaviours) != set(own) or any(tasks.pays_value):
-        raise ValueError(
-            f"rl.tasks: the made-up {config.shop.world} has {', '.join(own)}, each paying by response; "
-            f"got {', '.join(tasks.behaviours)}. Change weights only, as rl.tasks.{own[-1]}.weight=3"
-            f"{'' if config.shop.world == 'shop' else f', and take the tasks from --config {config.shop.world}.yaml'}."
-        )
+    check_tasks(config.shop.world, build_tasks(config.rl.tasks))
     if config.paths.run == PathsConfig().run:
         config = override_config(config, {"paths.run": "runs/demo"})
     run = RunDirectory(config.paths.run)
@@ -119,28 +112,25 @@ def _plan(shop: ShopLog, log: SessionLog, config: Config) -> tuple[float, ...]:
 def _play_oracle(
     shop: ShopLog, log: SessionLog, sessions: NDArray[np.int64], config: Config, plan: tuple[float, ...]
 ) -> NDArray[np.float32]:
-    live = live_sessions(shop, [log.session_ids[s] for s in sessions], config.seed + 1)
-    own = shop.world.tasks
-    weights = np.zeros(len(own), dtype=np.float32)
     tasks = build_tasks(config.rl.tasks)
-    for name, weight in zip(tasks.behaviours, tasks.weights, strict=True):
-        weights[own.index(name)] = weight
-    player = OraclePlayer(live, weights, config.rl.slate_length, plan)
+    live = live_sessions(shop, [log.session_ids[s] for s in sessions], tasks, config.seed + 1)
+    player = OraclePlayer(live, tasks.weights, config.rl.slate_length, plan)
     return _run_live(live, player, log, sessions, config)
 
 
 def play_live(
     shop: ShopLog, log: SessionLog, sessions: NDArray[np.int64], player: Player, config: Config
 ) -> NDArray[np.float32]:
-    """True return of a player in each of the logged sessions, played anew. In the config's task order, [n, K]."""
-    live = live_sessions(shop, [log.session_ids[s] for s in sessions], config.seed + 1)
+    """True return of a player in each of the logged sessions, played anew; costs are negative. float32 [n, K]."""
+    tasks = build_tasks(config.rl.tasks)
+    live = live_sessions(shop, [log.session_ids[s] for s in sessions], tasks, config.seed + 1)
     return _run_live(live, player, log, sessions, config)
 
 
 def _run_live(
     live: Any, player: Player, log: SessionLog, sessions: NDArray[np.int64], config: Config
 ) -> NDArray[np.float32]:
-    """Plays to the end. Returns in the config's task order, float32 [n, K]."""
+    """Plays to the end. float32 [n, K]."""
     tasks = build_tasks(config.rl.tasks)
     past = torch.from_numpy(log.past[sessions])
     weights = torch.from_numpy(tasks.weights).expand(len(past), -1)
@@ -148,8 +138,7 @@ def _run_live(
     returns, _ = play(
         live, player, past, weights, features, len(tasks), config.rl.history_length, config.shop.max_steps
     )
-    order = [live.world.tasks.index(name) for name in tasks.behaviours]
-    return returns[:, order].numpy()
+    return returns.numpy()
 
 
 def _show(report: dict[str, Any], run: RunDirectory, config: Config, seconds: float) -> None:

@@ -44,8 +44,8 @@ class Catalogue:
         return len(self.topic)
 
 
-def make_catalogue(num_items: int, dice: np.random.Generator) -> Catalogue:
-    """A catalogue of ``num_items`` items over twelve topics."""
+def make_catalogue(num_items: int, dice: np.random.Generator, price_scale: float = 1.0) -> Catalogue:
+    """A catalogue of ``num_items`` items over twelve topics; prices are around 25 times ``price_scale``."""
     names = list(TOPICS)
     centres = unit(dice.normal(size=(len(names), TASTE_WIDTH)))
     topic = dice.integers(0, len(names), num_items)
@@ -62,7 +62,7 @@ def make_catalogue(num_items: int, dice: np.random.Generator) -> Catalogue:
             "title": titles,
             "category": [names[t] for t in topic],
             "brand": [BRANDS[i] for i in dice.integers(0, len(BRANDS), num_items)],
-            "price": np.round(np.exp(dice.normal(3.2, 0.7, num_items)), 2),
+            "price": np.round(price_scale * np.exp(dice.normal(3.2, 0.7, num_items)), 2),
             "group": np.where(dice.random(num_items) < 0.3, "marketplace", "own"),
         }
     )

@@ -10,8 +10,8 @@ class ShopConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    world: Literal["shop", "reader", "school"] = Field(
-        "shop", description="Who is made up: a shop's customers, a reader of articles, a school's pupils."
+    world: Literal["shop", "clothes", "reader", "school"] = Field(
+        "shop", description="Who is made up: a shop's customers, or a clothes shop's, readers, pupils."
     )
     num_items: int = Field(240, ge=2, description="Catalogue size, N.")
     num_users: int = Field(3000, ge=2, description="Users in the log.")
@@ -28,4 +28,8 @@ class ShopConfig(BaseModel):
         gt=0,
         description="Temperature of the logging policy's draws; low ones show the same items always.",
     )
+    rarity: float = Field(
+        1.0, ge=1, description="Divides the chance of a purchase (a save, a mastery) given what comes before."
+    )
+    price_scale: float = Field(1.0, gt=0, description="Factor on all prices.")
     max_steps: int = Field(40, ge=1, description="Slates a session has at most.")

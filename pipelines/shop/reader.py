@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from pipelines.shop.config import ShopConfig
 from pipelines.shop.people import Answer, draw_funnel, sigmoid
 
 SUBJECTS: dict[str, tuple[str, ...]] = {
@@ -87,15 +88,18 @@ class ReaderWorld:
     # Coefficients of ``foresight``.
     plans: tuple[tuple[float, ...], ...] = tuple(product(GROWTHS, CALMS))
 
-    def __init__(self, articles: Articles, carry_over: float = 1.0) -> None:
-        """``carry_over`` scales in [0, 1] what a slate changes of the reader's state and of the chance of leaving."""
+    def __init__(self, articles: Articles, carry_over: float = 1.0, rarity: float = 1.0) -> None:
+        """``carry_over`` scales in [0, 1] what a slate changes of the reader's state and of the chance of leaving.
+
+        ``rarity`` divides the chance of the last response given the one before it.
+        """
         self.articles = articles
-        self.carry_over = carry_over
+        self.carry_over, self.rarity = carry_over, rarity
 
     @classmethod
-    def open(cls, num_items: int, dice: np.random.Generator, carry_over: float = 1.0) -> "ReaderWorld":
+    def open(cls, config: ShopConfig, dice: np.random.Generator) -> "ReaderWorld":
         """A publisher with articles of its own."""
-        return cls(make_articles(num_items, dice), carry_over)
+        return cls(make_articles(config.num_items, dice), config.carry_over, config.rarity)
 
     @property
     def table(self) -> pl.DataFrame:
@@ -146,7 +150,7 @@ class ReaderWorld:
             OPEN_LEVEL + 1.8 * cares + 1.3 * (1 - depth) + 0.4 * appeal - 0.8 * visitors.fatigue[:, None]
         )
         reads = opens * sigmoid(-1.2 + 2.2 * cares - 0.8 * depth)
-        saves = reads * sigmoid(-3.6 + 3.0 * cares * (0.4 + depth))
+        saves = reads * sigmoid(-3.6 + 3.0 * cares * (0.4 + depth)) / self.rarity
         return np.stack([opens, reads, saves], -1)
 
     def foresight(self, visitors: Readers) -> NDArray[np.float64]:

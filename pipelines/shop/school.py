@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from pipelines.shop.config import ShopConfig
 from pipelines.shop.people import Answer, draw_funnel, sigmoid
 
 SUBJECTS: dict[str, tuple[str, ...]] = {
@@ -83,15 +84,18 @@ class SchoolWorld:
     # Coefficients of ``foresight``.
     plans: tuple[tuple[float, ...], ...] = tuple(product(LESSONS, COMFORTS))
 
-    def __init__(self, exercises: Exercises, carry_over: float = 1.0) -> None:
-        """``carry_over`` scales in [0, 1] what a slate changes of the pupil's state and of the chance of leaving."""
+    def __init__(self, exercises: Exercises, carry_over: float = 1.0, rarity: float = 1.0) -> None:
+        """``carry_over`` scales in [0, 1] what a slate changes of the pupil's state and of the chance of leaving.
+
+        ``rarity`` divides the chance of the last response given the one before it.
+        """
         self.exercises = exercises
-        self.carry_over = carry_over
+        self.carry_over, self.rarity = carry_over, rarity
 
     @classmethod
-    def open(cls, num_items: int, dice: np.random.Generator, carry_over: float = 1.0) -> "SchoolWorld":
+    def open(cls, config: ShopConfig, dice: np.random.Generator) -> "SchoolWorld":
         """A school with exercises of its own."""
-        return cls(make_exercises(num_items, dice), carry_over)
+        return cls(make_exercises(config.num_items, dice), config.carry_over, config.rarity)
 
     @property
     def table(self) -> pl.DataFrame:
@@ -150,7 +154,7 @@ class SchoolWorld:
         daunting = 1.0 * np.maximum(gap, 0)
         tries = sigmoid(TRY_LEVEL + likes + 0.4 * appeal - daunting + mood)
         solves = tries * sigmoid(1.5 - 10.0 * gap)
-        masters = solves * sigmoid(-12.0 + 16.0 * level)
+        masters = solves * sigmoid(-12.0 + 16.0 * level) / self.rarity
         return np.stack([tries, solves, masters], -1)
 
     def foresight(self, visitors: Pupils) -> NDArray[np.float64]:

@@ -12,34 +12,46 @@ from pipelines.shop.logging_policy import ShopLog, plackett_luce
 from pipelines.shop.people import rows
 from pipelines.shop.worlds import World
 from rl.simulator.simulation import Observation
+from rl.tasks import Tasks
 
 
 class ShopSessions:
-    """B live sessions of the shop."""
+    """B live sessions of a world; ``worth`` is what a response pays by item and task, float32 [N, K]."""
 
-    def __init__(self, world: World, visitors: Any, seed: int) -> None:
+    def __init__(self, world: World, visitors: Any, worth: NDArray[np.float32], seed: int) -> None:
         self.world = world
+        self.worth = worth
         self.visitors = visitors
         self.dice = np.random.default_rng(seed)
 
     def answer(self, slates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Rewards, which are the responses themselves, responses [B, L, K], and who left."""
+        """Rewards and responses [B, L, K], and who left."""
         answer = self.world.answer(self.visitors, slates.numpy(), self.dice)
-        responses = torch.from_numpy(answer.responses)
-        return responses, responses, torch.from_numpy(answer.ended)
+        rewards = torch.from_numpy(answer.responses * self.worth[slates.numpy()])
+        return rewards, torch.from_numpy(answer.responses), torch.from_numpy(answer.ended)
 
 
-def live_sessions(shop: ShopLog, session_ids: Sequence[str], seed: int) -> ShopSessions:
+def response_worth(world: World, tasks: Tasks) -> NDArray[np.float32]:
+    """What a response pays, by item and task: 1, or the item's price; negative for a cost. float32 [N, K]."""
+    worth = np.ones((len(world.table), len(tasks)), dtype=np.float32)
+    for k in range(len(tasks)):
+        if tasks.pays_value[k]:
+            worth[:, k] = world.table["price"].to_numpy()
+    return worth * tasks.signs
+
+
+def live_sessions(shop: ShopLog, session_ids: Sequence[str], tasks: Tasks, seed: int) -> ShopSessions:
     """The shop with these logged sessions' users at the door, as they were when the session began.
 
     Args:
         shop: The shop that made the log.
         session_ids: As ingested; ours is what follows the last colon.
+        tasks: How responses pay.
         seed: Of the users' dice.
     """
     place = {session: row for row, session in enumerate(shop.session_ids)}
     index = np.array([place[session.rsplit(":", 1)[-1]] for session in session_ids], dtype=np.int64)
-    return ShopSessions(shop.world, rows(shop.visitors, index), seed)
+    return ShopSessions(shop.world, rows(shop.visitors, index), response_worth(shop.world, tasks), seed)
 
 
 class LoggingPlayer:
@@ -72,7 +84,9 @@ class OraclePlayer:
         self, sessions: ShopSessions, weights: NDArray[np.float32], length: int, plan: Sequence[float]
     ) -> None:
         self.sessions, self.weights, self.length = sessions, weights, length
-        self.plan = np.array(plan)
+        self.plan = np.array(plan) * (
+            weights @ np.abs(sessions.worth).mean(0)
+        )  # prices are for responses worth 1
 
     def start(self, past: Tensor) -> None:
         """The sessions hold the state."""
@@ -80,7 +94,8 @@ class OraclePlayer:
     def choose(self, observation: Observation) -> Tensor:
         """The best slates by that worth."""
         world, visitors = self.sessions.world, self.sessions.visitors
-        worth = world.probabilities(visitors) @ self.weights + world.foresight(visitors) @ self.plan
+        now = (world.probabilities(visitors) * self.sessions.worth) @ self.weights
+        worth = now + world.foresight(visitors) @ self.plan
         return torch.from_numpy(worth).topk(self.length, -1).indices
 
     def watch(self, slates: Tensor, responses: Tensor) -> None:

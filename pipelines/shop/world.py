@@ -12,6 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from pipelines.shop.catalogue import TASTE_WIDTH, Catalogue, make_catalogue
+from pipelines.shop.config import ShopConfig
 from pipelines.shop.people import Answer, draw_funnel, sigmoid
 
 BAIT_PUSH, NOISE = 0.2, 1.0  # of the logging policy's scores
@@ -40,15 +41,20 @@ class ShopWorld:
     # Coefficients of ``foresight``.
     plans: tuple[tuple[float, ...], ...] = tuple((bonus, price) for price, bonus in product(PRICES, BONUSES))
 
-    def __init__(self, catalogue: Catalogue, carry_over: float = 1.0) -> None:
-        """``carry_over`` scales in [0, 1] what a slate changes of the user's state and of the chance of leaving."""
+    def __init__(self, catalogue: Catalogue, carry_over: float = 1.0, rarity: float = 1.0) -> None:
+        """``carry_over`` scales in [0, 1] what a slate changes of the user's state and of the chance of leaving.
+
+        ``rarity`` divides the chance of the last response given the one before it.
+        """
         self.catalogue = catalogue
-        self.carry_over = carry_over
+        self.carry_over, self.rarity = carry_over, rarity
 
     @classmethod
-    def open(cls, num_items: int, dice: np.random.Generator, carry_over: float = 1.0) -> "ShopWorld":
+    def open(cls, config: ShopConfig, dice: np.random.Generator) -> "ShopWorld":
         """A shop with a catalogue of its own."""
-        return cls(make_catalogue(num_items, dice), carry_over)
+        return cls(
+            make_catalogue(config.num_items, dice, config.price_scale), config.carry_over, config.rarity
+        )
 
     @property
     def table(self) -> pl.DataFrame:
@@ -109,7 +115,7 @@ class ShopWorld:
         tired = 1.2 * sated + 1.2 * visitors.sourness[:, None]
         view = sigmoid(VIEW_LEVEL + 2.2 * match + 1.4 * bait + 0.4 * appeal - tired)
         cart = view * sigmoid(-1.6 + 1.5 * match + 1.8 * trust - 0.8 * bait)
-        purchase = cart * sigmoid(-2.2 + 3.2 * trust + 0.5 * match)
+        purchase = cart * sigmoid(-2.2 + 3.2 * trust + 0.5 * match) / self.rarity
         return np.stack([view, cart, purchase], -1)
 
     def answer(self, visitors: Visitors, slates: NDArray[np.int64], dice: np.random.Generator) -> Answer:

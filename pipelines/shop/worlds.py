@@ -6,11 +6,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from pipelines.shop.clothes import ClothesWorld
 from pipelines.shop.config import ShopConfig
 from pipelines.shop.people import Answer
 from pipelines.shop.reader import ReaderWorld
 from pipelines.shop.school import SchoolWorld
 from pipelines.shop.world import ShopWorld
+from rl.tasks import Tasks
 
 
 class World(Protocol):
@@ -45,11 +47,31 @@ class World(Protocol):
 
 WORLDS: dict[str, type[ShopWorld] | type[ReaderWorld] | type[SchoolWorld]] = {
     "shop": ShopWorld,
+    "clothes": ClothesWorld,
     "reader": ReaderWorld,
     "school": SchoolWorld,
 }
 
 
+def check_tasks(name: str, tasks: Tasks) -> None:
+    """Whether a world can pay these tasks.
+
+    Raises:
+        ValueError: They are not the world's own, in the funnel's order, or one is to pay a price that it has not.
+    """
+    world = WORLDS[name]
+    if tasks.behaviours != world.tasks:
+        raise ValueError(
+            f"rl.tasks: the made-up {name} has {', '.join(world.tasks)}, each after the one before it; "
+            f"got {', '.join(tasks.behaviours)}. Change weights only, as rl.tasks.{world.tasks[-1]}.weight=3"
+            f"{'' if name == 'shop' else f', and take the tasks from --config {name}.yaml'}."
+        )
+    for task, pays in zip(tasks.behaviours, tasks.pays_value, strict=True):
+        if pays and task != world.pays_price:
+            priced = f"only {world.pays_price} has a price" if world.pays_price else "nothing has a price"
+            raise ValueError(f"rl.tasks.{task}.pays: expected response, as {priced} in the made-up {name}.")
+
+
 def open_world(config: ShopConfig, dice: np.random.Generator) -> World:
     """The world that the settings name."""
-    return WORLDS[config.world].open(config.num_items, dice, config.carry_over)
+    return WORLDS[config.world].open(config, dice)
