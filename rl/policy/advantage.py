@@ -36,7 +36,7 @@ def generalised_advantages(
 def position_advantages(
     advantages: Tensor, rewards: Tensor, expected_rewards: Tensor, task_weights: Tensor
 ) -> Tensor:
-    """Task-weighted advantage of each position: the slate's, less what the other positions earned by luck.
+    """Each task's weighted advantage of each position: the slate's, less what the other positions earned by luck.
 
     What a position's item did not earn is taken out where the state predicts it: the surplus of every other
     position's immediate reward over its expectation. What comes later stays with all positions.
@@ -51,11 +51,11 @@ def position_advantages(
         task_weights: float32 [M, K].
 
     Returns:
-        float32 [M, L].
+        float32 [M, L, K].
     """
-    total = (advantages * task_weights).sum(-1, keepdim=True)  # [M, 1]
-    surplus = ((rewards - expected_rewards) * task_weights.unsqueeze(1)).sum(-1)  # [M, L]
-    return total - (surplus.sum(-1, keepdim=True) - surplus)
+    weights = task_weights.unsqueeze(1)  # [M, 1, K]
+    surplus = (rewards - expected_rewards) * weights  # [M, L, K]
+    return advantages.unsqueeze(1) * weights - (surplus.sum(1, keepdim=True) - surplus)
 
 
 def clipped_objective(log_ratio: Tensor, advantages: Tensor, clip_range: float) -> Tensor:

@@ -48,10 +48,16 @@ def build_algorithm(
         dqn: Learn by DQN, with the rounds, samplers and learners of ``settings``; None learns by PPO.
 
     Raises:
-        ValueError: The sessions cannot be shared equally among the learners, or DQN is to keep a limit.
+        ValueError: The sessions cannot be shared equally among the learners, or DQN is to keep a limit or to balance
+            tasks.
     """
     if dqn is not None and limits is not None and np.isfinite(limits).any():
         raise ValueError("rl.tasks.NAME.at_most: expected rl.algorithm=ppo, got dqn, which keeps no limits.")
+    if dqn is not None and settings.balance != "fixed":
+        raise ValueError(
+            f"rl.ppo.balance: expected fixed with rl.algorithm=dqn, whose tasks have losses of their own, "
+            f"got {settings.balance}."
+        )
     num_learners = max(1, settings.num_learners)
     if settings.num_sessions % num_learners:
         raise ValueError(
@@ -67,6 +73,7 @@ def build_algorithm(
         "popart_rate": settings.popart_rate,
         "kl_price": settings.kl,
         "num_candidates": settings.num_candidates,
+        "balance": settings.balance,
         "limits": [float("inf")] * shape.num_tasks if limits is None else list(limits),
     }
     module_spec = RLModuleSpec(module_class=SlateQModule if dqn else SlateModule, model_config=module_config)

@@ -4,6 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from rl.policy.balance import Balance
+
 
 class CloneConfig(BaseModel):
     """The policy's start: learned from the log's acted-on items."""
@@ -79,9 +81,9 @@ class PPOSettings(BaseModel):
         "slate",
         description="A position answers for the slate's rewards, or its own: where items do not compete.",
     )
-    normalise_tasks: bool = Field(
-        False,
-        description="Scale each task's advantage to 1 before weighting; weights then fix no exchange rate.",
+    balance: Balance = Field(
+        "fixed",
+        description="How tasks share the gradient: by weights, these over the returns' uncertainty, GradNorm, PCGrad.",
     )
     value_coefficient: float = Field(
         0.5, ge=0, description="Share of the critic's loss, which has own weights."

@@ -37,12 +37,12 @@ class FragmentsToBatch(ConnectorV2):  # type: ignore[misc]
 def build_train_batch(
     module: SlateModule, fragments: list[Fragment], settings: PPOSettings
 ) -> dict[str, Tensor]:
-    """Columns that the loss needs; the critic's running moments and the limits' prices are moved on.
+    """Columns that the loss needs; the critic's running moments, the limits' prices and the balance are moved on.
 
     Returns:
         The state's columns [M, ...], critic_inputs, reference_readings where there is a KL price, slates int64
-        [M, L] and drawn_from [M] (see ``SlateModule.learn_on``), log_probs [M, L], advantages [M, L] (task
-        weighted, in units of their standard deviation), value_targets [M, K] and reward_targets [M, L * K]
+        [M, L] and drawn_from [M] (see ``SlateModule.learn_on``), log_probs [M, L], advantages [M, L, K] (task
+        weighted, in units of their sum's standard deviation), value_targets [M, K] and reward_targets [M, L * K]
         (both in the critic's units).
     """
     device = module.actor.item_embeddings.device
@@ -65,12 +65,14 @@ def build_train_batch(
     rewards = columns["rewards"].flatten(0, 1)  # [M, L, K]
     batch |= _drawn_slates(module, fragments, device)
     batch["log_probs"] = columns["log_probs"].flatten(0, 1)
-    priced = batch["task_weights"] + module.limit_prices.prices
+    critic, sound = module.critic, torch.isfinite(targets).all() and torch.isfinite(rewards).all()
+    if sound:
+        module.balance.follow(advantages.flatten(0, 1), rewards)
+    priced = batch["task_weights"] * module.balance.factors + module.limit_prices.prices
     batch["advantages"] = weigh_advantages(
         advantages.flatten(0, 1), rewards, expected.flatten(0, 1), priced, settings
     )
-    critic = module.critic
-    if torch.isfinite(targets).all() and torch.isfinite(rewards).all():  # else the learner refuses the round
+    if sound:  # else the learner refuses the round
         critic.value_head.track(targets)
         critic.reward_head.track(rewards.flatten(1))
         module.limit_prices.follow(columns["rewards"], columns["ended"])
@@ -86,30 +88,28 @@ def weigh_advantages(
     task_weights: Tensor,
     settings: PPOSettings,
 ) -> Tensor:
-    """One advantage a position from those of the tasks.
+    """The tasks' shares in each position's advantage.
 
-    By default one scale divides them all after weighting, so that the objective stays the weighted return
-    and the noise of a rare task is not blown up.
+    One scale divides them all after weighting, so that the objective stays the weighted return and the noise of a
+    rare task is not blown up.
 
     Args:
         advantages: float32 [M, K].
         rewards: Immediate reward. float32 [M, L, K].
         expected_rewards: Its prediction. float32 [M, L, K].
         task_weights: float32 [M, K].
-        settings: Whether tasks are scaled first, and what a position answers for.
+        settings: What a position answers for.
 
     Returns:
-        Mean 0, standard deviation 1. float32 [M, L].
+        Each task's mean is 0, the standard deviation of their sum 1. float32 [M, L, K].
     """
-    if settings.normalise_tasks:
-        _, variance = moments(advantages)  # [K]
-        task_weights = task_weights / variance.sqrt().clamp_min(_LEAST_SCALE)
     if settings.credit == "position":
-        combined = position_advantages(advantages, rewards, expected_rewards, task_weights)  # [M, L]
+        shares = position_advantages(advantages, rewards, expected_rewards, task_weights)
     else:
-        combined = (advantages * task_weights).sum(-1, keepdim=True).expand(rewards.shape[:2])  # [M, L]
-    mean, variance = moments(combined.reshape(-1))
-    return (combined - mean) / variance.sqrt().clamp_min(_LEAST_SCALE)
+        shares = (advantages * task_weights).unsqueeze(1).expand_as(rewards)
+    mean, _ = moments(shares.flatten(0, 1))  # [K]
+    _, variance = moments(shares.sum(-1).flatten())
+    return (shares - mean) / variance.sqrt().clamp_min(_LEAST_SCALE)
 
 
 def _drawn_slates(module: SlateModule, fragments: list[Fragment], device: torch.device) -> dict[str, Tensor]:

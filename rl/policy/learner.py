@@ -10,6 +10,7 @@ from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 from torch import Tensor
 
 from rl.policy.advantage import clipped_objective
+from rl.policy.balance import project_conflicts
 from rl.policy.config import PPOSettings
 from rl.policy.connector import FragmentsToBatch
 from rl.policy.moments import average
@@ -30,6 +31,11 @@ class MultiTaskPPOLearner(PPOTorchLearner):  # type: ignore[misc]
         self._broken = False  # an update of the round was refused, and so are those after it
         self._clone_kls: list[Tensor] = []
         self._entropy = self.settings.entropy
+        self._task_losses: Tensor | None = (
+            None  # [K] of the minibatch, where tasks are weighed by their gradients
+        )
+        self._orders = torch.Generator().manual_seed(0)  # the same for all learners
+        self._measured = False  # GradNorm has seen the round's gradients
         if self._learner_connector is not None:
             self.connect()
 
@@ -65,7 +71,7 @@ class MultiTaskPPOLearner(PPOTorchLearner):  # type: ignore[misc]
         share = settings.final_learning_rate + left * (1.0 - settings.final_learning_rate)
         for _, optimizer in self.get_optimizers_for_module(DEFAULT_MODULE_ID):
             self._set_optimizer_lr(optimizer, lr=self.learning_rate() * share)
-        self._actor_stopped = self._broken = False
+        self._actor_stopped = self._broken = self._measured = False
         self._clone_kls = []
 
     def compute_loss_for_module(
@@ -95,10 +101,19 @@ class MultiTaskPPOLearner(PPOTorchLearner):  # type: ignore[misc]
         reference = module.reference_logits(batch) if self.settings.kl > 0 else None
         terms = slate_terms(logits, batch["slates"], reference)
         log_ratio = terms.log_prob - batch["log_probs"]  # [M, L]
-        objective = clipped_objective(log_ratio, batch["advantages"], self.settings.clip_range)
         length = log_ratio.shape[-1]
         entropy = terms.entropy.mean() / length
-        loss = -objective.sum(-1).mean() - self._entropy * entropy
+        loss = -self._entropy * entropy
+        clip = self.settings.clip_range
+        if self.settings.balance in ("gradnorm", "pcgrad"):
+            objectives = clipped_objective(log_ratio.unsqueeze(-1), batch["advantages"], clip)  # [M, L, K]
+            self._task_losses = -objectives.sum(1).mean(0)
+            self._mean_weights = batch["task_weights"].mean(0).clamp_min(1e-6)
+            objective = objectives.sum(-1)
+        else:
+            objective = clipped_objective(log_ratio, batch["advantages"].sum(-1), clip)
+        if self.settings.balance != "pcgrad":  # which adds the tasks' gradients itself
+            loss = loss - objective.sum(-1).mean()
         metrics = {
             POLICY_LOSS_KEY: -objective.detach().mean(),
             ENTROPY_KEY: entropy.detach(),
@@ -111,6 +126,40 @@ class MultiTaskPPOLearner(PPOTorchLearner):  # type: ignore[misc]
             self._clone_kls.append(clone_kl.detach())
             metrics |= {"clone_kl": clone_kl.detach(), "kl_price": module.kl_price.clone()}
         return loss, metrics
+
+    def compute_gradients(self, loss_per_module: dict[str, Any], **kwargs: Any) -> dict[Any, Tensor]:
+        """Gradients of the loss; under PCGrad also the tasks' own, cleared of what works against another task's."""
+        if self._task_losses is None:
+            gradients: dict[Any, Tensor] = super().compute_gradients(loss_per_module, **kwargs)
+            return gradients
+        losses, self._task_losses = self._task_losses, None
+        module = self.module[DEFAULT_MODULE_ID].unwrapped()
+        if self.settings.balance == "gradnorm":
+            if not self._measured:
+                self._measured = True
+                pulls = self._task_gradients(losses, [module.actor.query.weight]).norm(dim=-1)
+                module.balance.restore(pulls / self._mean_weights)
+            gradients = super().compute_gradients(loss_per_module, **kwargs)
+            return gradients
+        parameters = self.get_parameters(module.actor)
+        pulls = self._task_gradients(losses, parameters)
+        gradients = super().compute_gradients(loss_per_module, **kwargs)
+        orders = torch.stack([torch.randperm(len(losses), generator=self._orders) for _ in losses])
+        summed = project_conflicts(pulls, orders)
+        sizes = [parameter.numel() for parameter in parameters]
+        for parameter, pull in zip(parameters, torch.split(summed, sizes), strict=True):
+            ref = self.get_param_ref(parameter)
+            own = gradients[ref]
+            gradients[ref] = pull.view_as(parameter) + (0.0 if own is None else own)
+        return gradients
+
+    def _task_gradients(self, losses: Tensor, parameters: list[torch.nn.Parameter]) -> Tensor:
+        """Gradient of each task's loss, over all learners. float32 [K, P]."""
+        rows = []
+        for loss in losses:
+            parts = torch.autograd.grad(loss, parameters, retain_graph=True, materialize_grads=True)
+            rows.append(torch.cat([part.flatten() for part in parts]))
+        return average(torch.stack(rows))
 
     def apply_gradients(self, gradients_dict: dict[Any, Tensor]) -> None:
         """Takes the optimizer's step, unless a gradient is no finite number. Then the round's weights stand.

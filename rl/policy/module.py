@@ -9,6 +9,7 @@ from ray.rllib.core.rl_module.apis import InferenceOnlyAPI, ValueFunctionAPI
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from torch import Tensor, nn
 
+from rl.policy.balance import TaskBalance
 from rl.policy.candidates import Candidates, draw_candidates
 from rl.policy.critic import Critic
 from rl.policy.fragments import STATE_COLUMNS
@@ -25,9 +26,9 @@ class SlateModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI):  # type: i
     """Samplers hold the actor alone; learners also the critic and the clone that the KL price refers to.
 
     ``model_config`` holds ``shape`` (PolicyShape), ``load_item_embeddings`` (returns float32 [N, D]),
-    ``summary_width`` (F), ``critic_width``, ``popart_rate``, ``kl_price``, ``limits`` (see ``LimitPrices``) and
-    ``num_candidates`` (C; a larger catalogue is sampled and learned on candidates). The item table is no part of the
-    state: neither weight syncs nor checkpoints carry it.
+    ``summary_width`` (F), ``critic_width``, ``popart_rate``, ``kl_price``, ``limits`` (see ``LimitPrices``),
+    ``balance`` (see ``TaskBalance``) and ``num_candidates`` (C; a larger catalogue is sampled and learned on
+    candidates). The item table is no part of the state: neither weight syncs nor checkpoints carry it.
     """
 
     def setup(self) -> None:
@@ -55,6 +56,7 @@ class SlateModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI):  # type: i
             )
             self.register_buffer("kl_price", torch.tensor(float(config["kl_price"])))
             self.limit_prices = LimitPrices(torch.tensor(config["limits"]))
+            self.balance = TaskBalance(config["balance"], shape.num_tasks)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "SlateModule":
@@ -67,7 +69,7 @@ class SlateModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI):  # type: i
 
     def get_non_inference_attributes(self) -> list[str]:
         """What samplers do not need."""
-        return ["critic", "reference", "kl_price", "limit_prices"]
+        return ["critic", "reference", "kl_price", "limit_prices", "balance"]
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Takes weights over; item keys computed from the old ones go."""

@@ -132,7 +132,48 @@ def test_cost_stays_at_its_limit_and_no_lower(build):
     assert 1.1 < sum(costs[1.5]) / 16 < 1.9
 
 
-def test_limits_are_refused_by_dqn(build):
+@pytest.mark.parametrize("balance", ["uncertainty", "gradnorm", "pcgrad"])
+def test_tasks_are_balanced_in_the_driver(build, balance, tmp_path):
+    algorithm = build(balance=balance)
+
+    results = [algorithm.train() for _ in range(15)]
+
+    assert sampled_return(results[-1]) > 3.0
+    factors = algorithm.learner_group._learner.module["default_policy"].balance.factors
+    if balance == "pcgrad":
+        assert factors.tolist() == [1.0, 1.0]
+    else:  # the second task pays twice as much for the same
+        assert float(factors[0] / factors[1]) == pytest.approx(2.0, rel=0.15)
+    path = algorithm.save_to_path(str(tmp_path / "checkpoint"))
+    other = build(seed=99, balance=balance)
+    other.restore_from_path(path)
+    assert torch.equal(other.learner_group._learner.module["default_policy"].balance.factors, factors)
+
+
+@pytest.mark.parametrize("balance", ["gradnorm", "pcgrad"])
+def test_remote_learners_agree_on_balance(build, balance):
+    algorithm = build(num_learners=2, num_iterations=3, balance=balance)
+    for _ in range(2):
+        algorithm.train()
+
+    states = [
+        result.get()
+        for result in algorithm.learner_group.foreach_learner(
+            lambda learner: {
+                name: value
+                for name, value in learner.module["default_policy"].unwrapped().state_dict().items()
+                if name.startswith(("actor", "balance"))
+            }
+        )
+    ]
+    assert len(states) == 2 and "balance.factors" in states[0]
+    for name, value in states[0].items():
+        assert torch.equal(value, states[1][name]), name
+
+
+def test_limits_and_balance_are_refused_by_dqn(build):
+    with pytest.raises(ValueError, match=r"rl\.ppo\.balance: expected fixed"):
+        build(dqn=DQNSettings(), balance="pcgrad")
     with pytest.raises(ValueError, match="at_most"):
         build(dqn=DQNSettings(), limits=[float("inf"), 1.0])
 

@@ -53,7 +53,7 @@ def test_position_advantages_take_out_the_luck_of_other_positions():
     task_weights = torch.tensor([[0.75, 0.25]])
     advantages = torch.tensor([[2.0, 4.0]])  # 2.5 when weighted
 
-    by_position = position_advantages(advantages, rewards, expected, task_weights)
+    by_position = position_advantages(advantages, rewards, expected, task_weights).sum(-1)
 
     # Surplus of position 0: 0.75 * 0.5; of position 1: -0.75 * 0.5 + 0.25 * 2.
     assert by_position[0].tolist() == pytest.approx([2.5 - 0.125, 2.5 - 0.375])
@@ -64,7 +64,7 @@ def test_position_advantages_sum_to_the_slates_when_only_rewards_count():
     task_weights = torch.tensor([[0.5, 0.5]]).expand(4, -1)
     advantages = (rewards - expected).sum(1)  # nothing follows
 
-    by_position = position_advantages(advantages, rewards, expected, task_weights)
+    by_position = position_advantages(advantages, rewards, expected, task_weights).sum(-1)
 
     assert torch.allclose(by_position.sum(-1), (advantages * task_weights).sum(-1), atol=1e-6)
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from rl.policy.balance import TaskBalance
 from rl.policy.config import PPOSettings
 from rl.policy.connector import build_train_batch, weigh_advantages
 from rl.policy.fragments import STATE_COLUMNS, Fragment
@@ -30,6 +31,7 @@ def module():
             "popart_rate": 0.1,
             "kl_price": 0.1,
             "limits": [float("inf")] * 2,
+            "balance": "fixed",
             "num_candidates": 6,
         },
     )
@@ -80,7 +82,8 @@ def test_train_batch_keeps_each_row_together(module):
     row = 1 * 5 + 3  # session 1, step 3
     assert np.array_equal(batch["past"][row], whole.columns["past"][1, 3])
     assert np.array_equal(batch["slates"][row], whole.columns["slates"][1, 3])
-    assert batch["advantages"].shape == (20, 3)
+    assert batch["advantages"].shape == (20, 3, 2)
+    assert batch["advantages"].sum(-1).std(correction=0) == pytest.approx(1.0, abs=1e-5)
     assert batch["value_targets"].shape == (20, 2)
     assert batch["reward_targets"].shape == (20, 6)
     rewards = torch.from_numpy(whole.columns["rewards"][1, 3]).flatten()
@@ -96,9 +99,11 @@ def test_rare_task_is_blown_up_only_on_request():
     task_weights = torch.full((1000, 2), 0.5)
 
     shares = []
-    for normalise in (False, True):
-        settings = PPOSettings(normalise_tasks=normalise)
-        combined = weigh_advantages(advantages, rewards, rewards, task_weights, settings)
+    for method in ("fixed", "uncertainty"):
+        balance = TaskBalance(method, 2)
+        balance.follow(advantages, rewards)
+        weights = task_weights * balance.factors
+        combined = weigh_advantages(advantages, rewards, rewards, weights, PPOSettings()).sum(-1)
         assert combined.std() == pytest.approx(1.0, abs=1e-2)
         shares.append(torch.corrcoef(torch.stack([combined[:, 0], advantages[:, 1]]))[0, 1])
 

@@ -29,6 +29,7 @@ def module():
             "popart_rate": 0.1,
             "kl_price": 0.0,
             "limits": [float("inf")] * 2,
+            "balance": "fixed",
             "num_candidates": 6,
         },
     )
