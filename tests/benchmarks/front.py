@@ -1,4 +1,4 @@
-"""One policy for every trade-off between two tasks, against a policy trained for each, judged by a made-up shop's truth.
+"""One policy for every trade-off between two tasks against one trained for each, judged by the truth of a made-up shop.
 
     python -m tests.benchmarks.front [--quick] [--config FILE] [--pair view purchase] [--points 11] [key=value ...]
 
