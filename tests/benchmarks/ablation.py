@@ -13,7 +13,14 @@ import shutil
 import statistics
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from torch import Tensor
 
 from cluster.connection import connect
 from pipelines.artifacts import RunDirectory
@@ -26,6 +33,10 @@ from pipelines.shop.logging_policy import make_shop
 from pipelines.stages import run_stage
 from pipelines.train import train_policy
 from rl.players import PolicyPlayer
+from rl.policy.advantage import clipped_objective
+from rl.policy.config import PPOSettings
+from rl.policy.connector import build_train_batch, weigh_advantages
+from rl.policy.fragments import Fragment
 from rl.tasks import build_tasks
 from tests.benchmarks.simulator import fitted_shop
 
@@ -47,6 +58,43 @@ VARIANTS: dict[str, dict[str, object]] = {
     "four times the rate, 60 rounds": {"rl.ppo.learning_rate": 2e-3, "rl.ppo.num_iterations": 60},
     "dqn": {"rl.algorithm": "dqn"},
 }
+
+
+def slate_objective(log_ratio: Tensor, advantages: Tensor, clip_range: float) -> Tensor:
+    """PPO's clipped objective with one ratio for the whole slate, shared out over its positions. [M, L]."""
+    length = log_ratio.shape[-1]
+    whole = clipped_objective(log_ratio.sum(-1, keepdim=True), advantages[..., :1], clip_range)
+    return whole.expand(-1, length) / length
+
+
+def sum_rewards(fragment: Fragment) -> Fragment:
+    """A fragment whose first task pays the weighted sum of all, and the others nothing."""
+    columns = dict(fragment.columns)
+    weights = columns["task_weights"][:, :-1, None]  # [B, S, 1, K]
+    summed = np.zeros_like(columns["rewards"])
+    summed[..., 0] = (columns["rewards"] * weights).sum(-1)
+    return Fragment(columns | {"rewards": summed}, fragment.candidates)
+
+
+def batch_of_sums(module: Any, fragments: list[Fragment], settings: PPOSettings) -> dict[str, Tensor]:
+    """The train batch of one critic that knows only the weighted sum."""
+
+    def unweighted(
+        advantages: Tensor, rewards: Tensor, expected: Tensor, weights: Tensor, own: Any
+    ) -> Tensor:
+        return weigh_advantages(advantages, rewards, expected, torch.ones_like(weights), own)
+
+    with patch("rl.policy.connector.weigh_advantages", unweighted):
+        return build_train_batch(module, [sum_rewards(fragment) for fragment in fragments], settings)
+
+
+# What is no setting, because it never paid: put in place of the product's own while the variant trains.
+PATCHES: dict[str, tuple[str, Any]] = {
+    "one ratio a slate": ("rl.policy.learner.clipped_objective", slate_objective),
+    "one critic of the summed reward": ("rl.policy.connector.build_train_batch", batch_of_sums),
+    "no PopArt": ("rl.policy.critic.NormalisedHead.track", lambda head, targets: None),
+}
+VARIANTS |= {name: {} for name in PATCHES}
 
 
 def true_return(config: Config) -> float:
@@ -97,7 +145,8 @@ def main() -> None:
             base = fitted_shop(seed, Path(folder), size + overrides)
             for name in names:
                 started = time.monotonic()
-                values[name].append(play_variant(base, VARIANTS[name], Path(folder)))
+                with patch(*PATCHES[name]) if name in PATCHES else nullcontext():
+                    values[name].append(play_variant(base, VARIANTS[name], Path(folder)))
                 print(
                     f"seed {seed}  {name:32} {values[name][-1]:6.2f} {time.monotonic() - started:6.0f} s",
                     flush=True,
