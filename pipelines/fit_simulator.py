@@ -26,7 +26,6 @@ from rl.tasks import Tasks, build_tasks
 logger = logging.getLogger(__name__)
 
 LOG_CHECKS = "log_checks.json"  # what the log offers, known before anything is trained
-FEATURE_WIDTH = 32  # leading directions of the text embeddings that the response model reads
 
 
 def _fit_simulator(context: StageContext) -> dict[str, Any]:
@@ -34,16 +33,23 @@ def _fit_simulator(context: StageContext) -> dict[str, Any]:
     tasks = build_tasks(config.rl.tasks)
     log = load_session_log(context.run, config)
     embeddings = load_item_embeddings(context.run)
-    train, apart = split_users(log, settings)
+    train, apart = split_sessions(log, settings)
     checks = log_checks(log, find_delay(log, embeddings, tasks))
     context.folder.write_json(LOG_CHECKS, [check.to_json() for check in checks])
     logger.info("fit-simulator: %s %s", checks[-1].question, checks[-1].reason)
     with connect(config.cluster):
         ensemble, fits = fit_ensemble(
-            log, train, embeddings, tasks, settings, settings.num_members, config.seed
+            log, train, embeddings, tasks, settings, settings.num_members, config.seed, resample=True
         )
         heldout, held_fits = fit_ensemble(
-            log, apart, embeddings, tasks, settings, settings.num_heldout_members, config.seed + 10_000
+            log,
+            apart,  # few: drawing from them would lose too many
+            embeddings,
+            tasks,
+            settings,
+            settings.num_heldout_members,
+            config.seed + 10_000,
+            resample=False,
         )
     for part, fitted in (("train", ensemble), ("heldout", heldout)):
         for name, data in ensemble_files(fitted).items():
@@ -62,8 +68,12 @@ def _fit_simulator(context: StageContext) -> dict[str, Any]:
     }
 
 
-def split_users(log: SessionLog, settings: SimulatorConfig) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Latest training sessions of the users to learn from, and of those that only the held-out simulator sees."""
+def split_sessions(log: SessionLog, settings: SimulatorConfig) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The latest sessions to learn from, and those that only the held-out simulator sees.
+
+    These are some users' training sessions and all validation sessions: the more of a short log is learned from, the
+    less is made up. Both never hold a test session.
+    """
     sessions = log.sessions("train")
     bucket = user_bucket([log.user_ids[s] for s in sessions])
     apart = bucket < 1000 * settings.heldout_fraction
@@ -72,7 +82,8 @@ def split_users(log: SessionLog, settings: SimulatorConfig) -> tuple[NDArray[np.
             f"fit-simulator: expected users enough to keep {settings.heldout_fraction:.0%} of them apart, "
             f"got {len(set(log.user_ids))}. Use a longer log."
         )
-    return sessions[~apart][-settings.max_sessions :], sessions[apart][-settings.max_sessions :]
+    held_out = np.concatenate([sessions[apart], log.sessions("validation")])
+    return sessions[~apart][-settings.max_sessions :], held_out[-settings.max_sessions :]
 
 
 def fit_ensemble(
@@ -83,20 +94,24 @@ def fit_ensemble(
     settings: SimulatorConfig,
     num_members: int,
     seed: int,
+    resample: bool,
 ) -> tuple[Ensemble, list[FitReport]]:
-    """Fit members in parallel Ray tasks, each with its own seed. Ray must be connected."""
+    """Fit members in parallel Ray tasks, each with its own seed and, on demand, its own draw of the sessions.
+
+    Ray must be connected.
+    """
     import ray
 
-    item_mean, item_projection = fixed_features(embeddings, FEATURE_WIDTH)
-    past_mean, past_projection = fixed_features(log.past[log.sessions("train")], FEATURE_WIDTH)
+    item_mean, item_projection = fixed_features(embeddings, settings.text_width)
+    past_mean, past_projection = fixed_features(log.past[log.sessions("train")], settings.text_width)
     steps = build_steps(log, sessions, tasks.parents, settings.max_steps)
     item_features = torch.from_numpy((embeddings - item_mean) @ item_projection)
     past = torch.from_numpy((log.past[steps.session.numpy()] - past_mean) @ past_projection)
     held_back = _held_back(log, steps)
-    widths = (FEATURE_WIDTH, FEATURE_WIDTH)
+    widths = (settings.text_width, settings.text_width)
     slates = log.slates is not None
     shape = response_shape(settings, steps, tasks.parents, len(embeddings), widths, slates)
-    shared = ray.put((shape, item_features, steps, past, held_back, settings))
+    shared = ray.put((shape, item_features, steps, past, held_back, settings, resample))
     fit = ray.remote(num_cpus=1)(_fit_one)
     waiting = [fit.remote(shared, seed + index) for index in range(num_members)]
     fitted = [ray.get(result) for result in track(waiting, total=num_members, what="simulator members")]
@@ -118,8 +133,8 @@ def fit_ensemble(
 
 def _fit_one(shared: Any, seed: int) -> tuple[dict[str, NDArray[np.float32]], FitReport]:
     torch.set_num_threads(1)
-    shape, item_features, steps, past, held_back, settings = shared
-    member, report = fit_member(shape, item_features, steps, past, held_back, settings, seed)
+    shape, item_features, steps, past, held_back, settings, resample = shared
+    member, report = fit_member(shape, item_features, steps, past, held_back, settings, seed, resample)
     return {name: value.numpy() for name, value in member.state_dict().items()}, report
 
 

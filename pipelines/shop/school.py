@@ -2,7 +2,7 @@
 
 Trying feeds solving, solving feeds mastering, and only hard exercises are mastered. Easy ones are solved now and
 teach nothing; those far too hard only discourage. So the best slate for the next step keeps pupils where they are,
-and the best policy lets them fail a little, in one subject, until hard lessons pay.
+and the best policy lets them fail a little, until hard lessons pay.
 """
 
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ class Exercises:
 class Pupils:
     """Hidden state of B sessions under way."""
 
-    skill: NDArray[np.float64]  # [B, T] by subject, in [0, 1]
+    skill: NDArray[np.float64]  # [B] in [0, 1]
     liking: NDArray[np.float64]  # [B, T] by subject
     courage: NDArray[np.float64]  # [B] won by solving, lost by failing
     boredom: NDArray[np.float64]  # [B] of what was solved with ease
@@ -111,10 +111,9 @@ class SchoolWorld:
 
     def newcomers(self, count: int, dice: np.random.Generator) -> Pupils:
         """Pupils of little skill, each with subjects that they like more than others."""
-        shape = (count, len(SUBJECTS))
         return Pupils(
-            skill=np.clip(dice.normal(FIRST_SKILL, SKILL_SPREAD, shape), 0, 1),
-            liking=0.5 * dice.normal(size=shape),
+            skill=np.clip(dice.normal(FIRST_SKILL, SKILL_SPREAD, count), 0, 1),
+            liking=0.5 * dice.normal(size=(count, len(SUBJECTS))),
             courage=np.zeros(count),
             boredom=np.zeros(count),
         )
@@ -127,10 +126,8 @@ class SchoolWorld:
 
     def _gap(self, visitors: Pupils, items: NDArray[np.int64] | None) -> NDArray[np.float64]:
         """How far exercises [B, L], or all, lie above the pupils' skill. [B, L]."""
-        shelf = self.exercises
-        if items is None:
-            return shelf.level - visitors.skill[:, shelf.subject]
-        return shelf.level[items] - np.take_along_axis(visitors.skill, shelf.subject[items], 1)
+        level = self.exercises.level if items is None else self.exercises.level[items]
+        return level - visitors.skill[:, None]
 
     def probabilities(self, visitors: Pupils, items: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
         """Chance of each task at the first position: try, solve and master.
@@ -161,7 +158,7 @@ class SchoolWorld:
         """What the planner adds up beside the next step: skill to be won, and success. [B, N, 2]."""
         chances = self.probabilities(visitors)
         lesson = chances[..., 0] * self._lesson(self._gap(visitors, None))
-        room = 1.1 - visitors.skill[:, self.exercises.subject]
+        room = 1.1 - visitors.skill[:, None]
         return np.stack([lesson * room, chances[..., 1]], -1)
 
     def answer(self, visitors: Pupils, slates: NDArray[np.int64], dice: np.random.Generator) -> Answer:
@@ -178,21 +175,19 @@ class SchoolWorld:
 
     def _lesson(self, gap: NDArray[np.float64]) -> NDArray[np.float64]:
         """What a try teaches, by how far the exercise lies above the skill: most a little above, solved or not."""
-        taught: NDArray[np.float64] = 0.4 * np.exp(-(((gap - 0.25) / 0.08) ** 2))
+        taught: NDArray[np.float64] = 0.15 * np.exp(-(((gap - 0.25) / 0.08) ** 2))
         return taught
 
     def _move(
         self, visitors: Pupils, slates: NDArray[np.int64], fired: NDArray[np.int64]
     ) -> NDArray[np.float64]:
         """Updates hidden states after responses [B, L, K]; returns each pupil's chance of leaving, [B]."""
-        shelf, kept = self.exercises, self.carry_over
+        kept = self.carry_over
         tried, solved = fired[..., 0].astype(np.float64), fired[..., 1].astype(np.float64)
         gap = self._gap(visitors, slates)
         taught = kept * tried * self._lesson(gap)
         eased = (solved * np.clip(-3 * gap, 0, 1)).sum(1)
-        places = np.arange(len(slates))[:, None] * len(SUBJECTS) + shelf.subject[slates]  # [B, L]
-        won = np.bincount(places.ravel(), taught.ravel(), visitors.skill.size).reshape(visitors.skill.shape)
-        visitors.skill = np.clip(visitors.skill + won * (1.1 - visitors.skill), 0, 1)
+        visitors.skill = np.clip(visitors.skill + taught.sum(1) * (1.1 - visitors.skill), 0, 1)
         failed = (tried - solved).sum(1)
         moved = 0.15 * np.minimum(solved.sum(1), 2) - 0.1 * failed
         visitors.courage = np.clip(0.8 * visitors.courage + kept * moved, -1.5, 1)

@@ -8,10 +8,17 @@ class SimulatorConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    num_members: int = Field(4, ge=1, description="Models of the training ensemble.")
+    num_members: int = Field(
+        8,
+        ge=1,
+        description="Models of the training ensemble, each fitted to sessions drawn with replacement.",
+    )
     num_heldout_members: int = Field(2, ge=1, description="Models of the simulator kept for evaluation.")
     heldout_fraction: float = Field(
-        0.3, gt=0, lt=1, description="Share of training users only the held-out one sees."
+        0.15,
+        gt=0,
+        lt=1,
+        description="Share of training users that only the held-out one sees, beside validation's sessions.",
     )
     pessimism: float = Field(
         0.5, ge=0, description="Standard deviations of the ensemble taken off the reward."
@@ -28,6 +35,16 @@ class SimulatorConfig(BaseModel):
         10.0, ge=0, description="AdamW weight decay of item tables: strong, or it overfits."
     )
     weight_decay: float = Field(0.1, ge=0, description="AdamW weight decay of the rest.")
+    text_width: int = Field(
+        12,
+        ge=1,
+        description="Leading directions of the text embeddings that are read; more drown what matters.",
+    )
+    reach: float = Field(
+        1.0,
+        gt=0,
+        description="Multiple of what logged sessions summed up, beyond which its logarithm counts.",
+    )
     item_width: int = Field(8, ge=1, description="Width of the item vectors.")
     sum_width: int = Field(24, ge=1, description="Width of each running sum.")
     hidden: int = Field(32, ge=1, description="Width of the trunk.")

@@ -1,4 +1,4 @@
-"""Fitting a response model to logged steps: likelihood, early stop on other users, calibration."""
+"""Fitting a response model to resampled steps: likelihood, early stop on other users, calibration."""
 
 import copy
 from dataclasses import dataclass
@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from rl.simulator.config import SimulatorConfig
 from rl.simulator.response_model import ResponseModel, ResponseShape
 from rl.simulator.steps import Steps
+
+_MAX_BOUND = 2000  # sessions whose running sums set the bounds
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,7 @@ def fit_member(
     held_back: NDArray[np.bool_],
     config: SimulatorConfig,
     seed: int,
+    resample: bool = True,
 ) -> tuple[ResponseModel, FitReport]:
     """Fit one response model.
 
@@ -155,11 +158,15 @@ def fit_member(
         held_back: Sessions kept for the early stop, none of whose users are learned from. bool [S].
         config: Optimiser settings.
         seed: Of initial weights, batches and negatives.
+        resample: Learn from as many sessions, drawn with replacement: members then differ by what the log leaves open,
+            and not by their seeds alone.
     """
     torch.manual_seed(seed)
     dice = np.random.default_rng(seed)
     model = ResponseModel(shape, item_features)
     learn, hold = np.flatnonzero(~held_back), torch.from_numpy(np.flatnonzero(held_back))
+    if resample:
+        learn = dice.choice(learn, len(learn))
     rate = torch.bincount(steps.items[steps.known].flatten().clamp_min(0), minlength=shape.num_items).float()
     log_rate = torch.log((rate + 1) / (rate + 1).sum())
     if shape.mode == "next_item":
@@ -189,8 +196,15 @@ def fit_member(
             break
     model.load_state_dict(best)
     model.eval().requires_grad_(False)
+    _bound_states(model, steps.rows(torch.from_numpy(np.unique(learn)[-_MAX_BOUND:])), config.reach)
     calibrate(model, steps.rows(hold), past[hold])
     return model, FitReport(best_loss, best_epoch, epoch + 1)
+
+
+def _bound_states(model: ResponseModel, steps: Steps, reach: float) -> None:
+    vectors, _ = model.item_table()
+    states = model.run(vectors, steps.items, steps.responses, steps.values)
+    model.bound_states(states[:, 1:][steps.known], reach)
 
 
 def held_back_losses(

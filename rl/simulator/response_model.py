@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 DECAYS = (0.5, 0.8, 0.95, 1.0)
+_UNBOUNDED = 1e9  # edge of running sums before the log's range is known
+_LEAST_EDGE = 1e-3  # of running sums that the log never moved
 
 
 class ResponseShape(BaseModel):
@@ -45,6 +47,8 @@ class ResponseModel(nn.Module):
     """One member of the simulator."""
 
     item_features: Tensor
+    least: Tensor  # [R * C] running sums beyond which only their logarithm counts; see ``bound_states``
+    most: Tensor
     base_score: Tensor  # [N] log share of the log's choices, for logs without slates; 0 otherwise
 
     def __init__(self, shape: ResponseShape, item_features: Tensor) -> None:
@@ -69,6 +73,8 @@ class ResponseModel(nn.Module):
         self.query = nn.Linear(known + shape.hidden, (1 + 2 * tasks) * width)
         nn.init.normal_(self.query.weight, 0.0, 0.02)
         self.leave = nn.Linear(known + shape.hidden, 1)
+        self.register_buffer("least", torch.full((self.state_width,), -_UNBOUNDED))
+        self.register_buffer("most", torch.full((self.state_width,), _UNBOUNDED))
         nn.init.constant_(self.leave.bias, -2.5)
 
     @property
@@ -115,8 +121,13 @@ class ResponseModel(nn.Module):
         return torch.cat([taken, shown_mean, first, counts, worth, answered, ignored], -1)
 
     def _decays(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Decays of the running sums, and what a step weighs in each.
+
+        A sum that forgets nothing has a step's full weight: a small one would have to be made up for by large weights
+        that read it, and weight decay would shrink what builds up over a session to next to nothing.
+        """
         decays = torch.tensor(DECAYS, device=like.device)
-        return decays, torch.where(decays < 1, 1 - decays, torch.full_like(decays, 0.05))
+        return decays, torch.where(decays < 1, 1 - decays, torch.ones_like(decays))
 
     def run(self, vectors: Tensor, items: Tensor, responses: Tensor, values: Tensor) -> Tensor:
         """States before every step and after the last. float32 [S, T + 1, R * C]."""
@@ -129,6 +140,22 @@ class ResponseModel(nn.Module):
         )  # [R, T, T]
         sums = torch.einsum("rts,bsc->btrc", kernel * scale[:, None, None], added).flatten(2)
         return torch.cat([torch.zeros_like(sums[:, :1]), sums], 1)
+
+    @torch.no_grad()
+    def bound_states(self, states: Tensor, reach: float) -> None:
+        """Sums beyond ``reach`` times the log's range go on by their logarithm.
+
+        A policy can drive a sum much further than the log ever did, where a linear reading of it promises anything; and
+        a sum that stopped at the edge would promise nothing for going on, so that nobody learns to.
+
+        Args:
+            states: Logged ones. float32 [n, R * C].
+            reach: Multiples of the sums' 1% and 99% quantiles.
+        """
+        ranked = states.sort(0).values
+        edge = (len(states) - 1) // 100
+        self.least.copy_((ranked[edge] * reach).clamp_max(-_LEAST_EDGE))
+        self.most.copy_((ranked[len(states) - 1 - edge] * reach).clamp_min(_LEAST_EDGE))
 
     def start(self, count: int) -> Tensor:
         """The state of sessions that begin. float32 [B, R * C]."""
@@ -146,6 +173,9 @@ class ResponseModel(nn.Module):
 
     def context(self, state: Tensor, past: Tensor) -> Tensor:
         """State and past, read. float32 [..., Z]."""
+        edge = torch.where(state > 0, self.most, self.least)
+        beyond = state / edge  # the log's largest sums are at 1
+        state = torch.where(beyond > 1, edge * (1 + beyond.clamp_min(1).log()), state)
         known = torch.cat([state, torch.tanh(self.past(past))], -1)
         read: Tensor = self.dropout(torch.cat([self.trunk(known), known], -1))
         return read
