@@ -130,12 +130,12 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--sessions", type=int, default=3_000)
-    parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--only", nargs="+", choices=VARIANTS, help="variants; all if left out")
     parser.add_argument("overrides", nargs="*", help="settings as key=value")
     options = parser.parse_args()
-    names, seeds, overrides = options.only, options.seeds, list(options.overrides)
+    names, seeds, overrides = options.only or list(VARIANTS), options.seeds, list(options.overrides)
     if options.quick:
-        names, seeds = ["recipe", "no pessimism"], seeds[:1]
+        names, seeds = options.only or ["recipe", "no pessimism"], seeds[:1]
         overrides += ["rl.ppo.num_iterations=2", "rl.simulator.num_epochs=1", "rl.clone.num_epochs=1"]
     logging.disable(logging.WARNING)
     values: dict[str, list[float]] = {name: [] for name in names}

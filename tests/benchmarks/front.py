@@ -128,11 +128,14 @@ def main() -> None:
     for share, own_point, other in zip(shares, together, apart, strict=True):
         print(f"{share:8.2f}{own_point[0]:10.2f}{own_point[1]:10.2f}{other[0]:10.2f}{other[1]:10.2f}")
     ranks = [-1, 1] * spearmanr(np.column_stack([shares, np.array(together)])).statistic[0, 1:]
+    area = hypervolume(apart, reference)
+    if not area:
+        print("None of those trained apart returns more of both tasks than the logging policy.")
     figures = {
-        "front_hypervolume": hypervolume(together, reference) / hypervolume(apart, reference),
-        "front_monotone": float(ranks.min()),
+        "front_hypervolume": round(hypervolume(together, reference) / area, 4) if area else None,
+        "front_monotone": round(float(ranks.min()), 4),
     }
-    print(json.dumps({name: round(value, 4) for name, value in figures.items()}))
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":
