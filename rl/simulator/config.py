@@ -9,7 +9,7 @@ class SimulatorConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     num_members: int = Field(
-        8,
+        4,
         ge=1,
         description="Models of the training ensemble, each fitted to sessions drawn with replacement.",
     )
