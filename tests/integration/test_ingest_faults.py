@@ -92,11 +92,10 @@ def test_killed_workers_and_drivers_change_no_byte(tmp_path: Path) -> None:
         process = start(tmp_path, run)
         time.sleep(lasted * (0.3 + 0.7 * chance.random()))
         victims = [process.pid] if driver else children(process.pid) if process.poll() is None else []
-        if (
-            not victims or process.poll() is not None
-        ):  # too late, or before there is a worker: try sooner next time
+        late = process.poll() is not None
+        if late or not victims:  # before there is a worker
             finish(process)
-            lasted *= 0.8
+            lasted *= 0.8 if late else 1.2
             continue
         os.kill(chance.choice(victims), signal.SIGKILL)
         killed += 1
