@@ -45,6 +45,11 @@ def put(people: People, index: NDArray[np.int64], source: People) -> None:
         getattr(people, field.name)[index] = getattr(source, field.name)
 
 
+def of_items(columns: NDArray[np.float64], kinds: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Each user's column [B, T] of each item's kind; kinds of all items [N] or of slates [B, L]. [B, N or L]."""
+    return columns[:, kinds] if kinds.ndim == 1 else np.take_along_axis(columns, kinds, 1)
+
+
 def draw_funnel(
     chances: NDArray[np.float64], position_cost: float, dice: np.random.Generator
 ) -> NDArray[np.int64]:

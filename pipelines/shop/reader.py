@@ -13,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from pipelines.shop.config import ShopConfig
-from pipelines.shop.people import Answer, draw_funnel, sigmoid
+from pipelines.shop.people import Answer, draw_funnel, of_items, sigmoid
 
 SUBJECTS: dict[str, tuple[str, ...]] = {
     "astronomy": ("the outer planets", "dark matter", "a new telescope", "the birth of stars"),
@@ -138,14 +138,9 @@ class ReaderWorld:
             float64 [B, L, K].
         """
         shelf = self.articles
-        subject = shelf.subject if items is None else shelf.subject[items]
-        depth = shelf.depth if items is None else shelf.depth[items]
-        appeal = shelf.appeal if items is None else shelf.appeal[items]
-        cares = (
-            visitors.interest[:, subject]
-            if items is None
-            else np.take_along_axis(visitors.interest, subject, 1)
-        )  # [B, L]
+        chosen = slice(None) if items is None else items
+        depth, appeal = shelf.depth[chosen], shelf.appeal[chosen]  # [B, L] or [N]
+        cares = of_items(visitors.interest, shelf.subject[chosen])  # [B, L]
         opens = sigmoid(
             OPEN_LEVEL + 1.8 * cares + 1.3 * (1 - depth) + 0.4 * appeal - 0.8 * visitors.fatigue[:, None]
         )

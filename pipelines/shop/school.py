@@ -13,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from pipelines.shop.config import ShopConfig
-from pipelines.shop.people import Answer, draw_funnel, sigmoid
+from pipelines.shop.people import Answer, draw_funnel, of_items, sigmoid
 
 SUBJECTS: dict[str, tuple[str, ...]] = {
     "algebra": ("linear equations", "factoring", "inequalities", "sequences"),
@@ -140,16 +140,11 @@ class SchoolWorld:
             float64 [B, L, K].
         """
         shelf, gap = self.exercises, self._gap(visitors, items)
-        level = shelf.level if items is None else shelf.level[items]
-        appeal = shelf.appeal if items is None else shelf.appeal[items]
-        likes = (
-            visitors.liking[:, shelf.subject]
-            if items is None
-            else np.take_along_axis(visitors.liking, shelf.subject[items], 1)
-        )
+        chosen = slice(None) if items is None else items
+        level, appeal = shelf.level[chosen], shelf.appeal[chosen]  # [B, L] or [N]
+        likes = of_items(visitors.liking, shelf.subject[chosen])
         mood = (0.8 * visitors.courage - 0.6 * visitors.boredom)[:, None]
-        daunting = 1.0 * np.maximum(gap, 0)
-        tries = sigmoid(TRY_LEVEL + likes + 0.4 * appeal - daunting + mood)
+        tries = sigmoid(TRY_LEVEL + likes + 0.4 * appeal - np.maximum(gap, 0) + mood)
         solves = tries * sigmoid(1.5 - 10.0 * gap)
         masters = solves * sigmoid(-12.0 + 16.0 * level) / self.rarity
         return np.stack([tries, solves, masters], -1)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipelines.shop.catalogue import TASTE_WIDTH, Catalogue, make_catalogue
 from pipelines.shop.config import ShopConfig
-from pipelines.shop.people import Answer, draw_funnel, sigmoid
+from pipelines.shop.people import Answer, draw_funnel, of_items, sigmoid
 
 BAIT_PUSH, NOISE = 0.2, 1.0  # of the logging policy's scores
 PRICES, BONUSES = (0.0, 0.5, 1.0, 2.0, 4.0), (0.0, 0.5, 1.0)  # that the planner is searched among
@@ -110,7 +110,7 @@ class ShopWorld:
         match = (
             visitors.taste @ taste.T if every else np.einsum("blw,bw->bl", taste, visitors.taste)
         )  # [B, L]
-        sated = visitors.satiation[:, topic] if every else np.take_along_axis(visitors.satiation, topic, 1)
+        sated = of_items(visitors.satiation, topic)
         trust = visitors.trust[:, None]
         tired = 1.2 * sated + 1.2 * visitors.sourness[:, None]
         view = sigmoid(VIEW_LEVEL + 2.2 * match + 1.4 * bait + 0.4 * appeal - tired)

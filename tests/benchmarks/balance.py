@@ -22,18 +22,17 @@ from numpy.typing import NDArray
 
 from cluster.connection import connect
 from pipelines.artifacts import RunDirectory
-from pipelines.config import Config, load_config, override_config
+from pipelines.config import Config, override_config
 from pipelines.dataset import load_session_log
-from pipelines.demo import open_shop, play_live
+from pipelines.demo import play_live
 from pipelines.players import evaluation_sessions
-from pipelines.registry import STAGES
 from pipelines.shop.logging_policy import make_shop
 from pipelines.shop.truth import LoggingPlayer
-from pipelines.stages import run_stage
 from pipelines.train import train_policy
 from rl.players import Player, PolicyPlayer
 from rl.policy.balance import Balance
 from rl.tasks import build_tasks
+from tests.benchmarks.simulator import fitted_shop
 
 LOGGING = "logging"
 SHOPS: dict[str, tuple[str | None, list[str]]] = {
@@ -98,10 +97,7 @@ def main() -> None:
         for seed in options.seeds:
             print(f"{shop}, seed {seed}", flush=True)
             with tempfile.TemporaryDirectory() as folder:
-                own = [f"seed={seed}", f"paths.run={Path(folder) / 'run'}"]
-                config = open_shop(load_config(file, [*own, *changes, *overrides]))
-                for name in ("ingest", "embed", "fit-simulator"):
-                    run_stage(STAGES[name], config)
+                config = fitted_shop(seed, Path(folder), [*changes, *overrides], file)
                 for name, value in task_returns(config, options.methods).items():
                     values.setdefault(name, []).append(value)
         returns = {name: np.mean(found, 0) for name, found in values.items()}

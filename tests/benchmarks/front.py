@@ -22,18 +22,17 @@ from scipy.stats import spearmanr
 
 from cluster.connection import connect
 from pipelines.artifacts import RunDirectory
-from pipelines.config import Config, load_config, override_config
+from pipelines.config import Config, override_config
 from pipelines.dataset import load_session_log
-from pipelines.demo import open_shop, play_live
+from pipelines.demo import play_live
 from pipelines.players import evaluation_sessions
-from pipelines.registry import STAGES
 from pipelines.shop.logging_policy import make_shop
 from pipelines.shop.truth import LoggingPlayer
-from pipelines.stages import run_stage
 from pipelines.train import train_policy
 from rl.players import Player, PolicyPlayer
 from rl.policy.network import SlatePolicy
 from rl.tasks import build_tasks
+from tests.benchmarks.simulator import fitted_shop
 
 Point = NDArray[np.float64]  # returns of the two tasks
 
@@ -116,10 +115,7 @@ def main() -> None:
     pair = (options.pair[0], options.pair[1])
     shares = np.linspace(0, 1, 3 if options.quick else options.points)
     with tempfile.TemporaryDirectory() as folder:
-        own = [f"seed={options.seed}", f"paths.run={Path(folder) / 'run'}"]
-        config = open_shop(load_config(options.config, [*own, *overrides]))
-        for name in ("ingest", "embed", "fit-simulator"):
-            run_stage(STAGES[name], config)
+        config = fitted_shop(options.seed, Path(folder), overrides, options.config)
         together, apart, reference = fronts(config, pair, shares)
     print(
         f"\nTrue returns a session of {pair[0]} and {pair[1]}; the logging policy's are {reference.round(2)}"

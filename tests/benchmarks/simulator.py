@@ -96,9 +96,9 @@ def compare(config: Config, num_sessions: int) -> dict[str, dict[str, float]]:
     return out
 
 
-def fitted_shop(seed: int, folder: Path, overrides: list[str]) -> Config:
-    """A shop whose log went through every stage up to fit-simulator."""
-    config = open_shop(load_config(None, [f"seed={seed}", f"paths.run={folder / str(seed)}", *overrides]))
+def fitted_shop(seed: int, folder: Path, overrides: list[str], file: str | None = None) -> Config:
+    """A shop, or the world of a config file, whose log went through every stage up to fit-simulator."""
+    config = open_shop(load_config(file, [f"seed={seed}", f"paths.run={folder / str(seed)}", *overrides]))
     for name in ("ingest", "embed", "fit-simulator"):
         run_stage(STAGES[name], config)
     return config
