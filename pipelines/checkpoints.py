@@ -20,8 +20,12 @@ logger = logging.getLogger(__name__)
 class Progress:
     """Where training stands; written as a checkpoint folder and a JSON file that names it, the file last."""
 
-    def __init__(self, folder: Folder | None, trainer: "Trainer", clone: SlatePolicy) -> None:
+    def __init__(
+        self, folder: Folder | None, trainer: "Trainer", clone: SlatePolicy, tolerance: float
+    ) -> None:
+        """``tolerance`` is ``rl.ppo.judge_tolerance``."""
         self.folder = folder
+        self.tolerance = tolerance
         self.trainer = trainer
         self.policy = clone
         self.best = {name: value.clone() for name, value in clone.state_dict().items()}
@@ -40,19 +44,27 @@ class Progress:
             )
             logger.info("train: continues from iteration %d", self.iteration)
 
+    @property
+    def kept(self) -> Record:
+        """The look at the policy that is kept. There is one after the first ``note``."""
+        return next(record for record in self.curve if record["iteration"] == self.best_iteration)
+
     def note(self, iteration: int, record: Record, state: dict[str, torch.Tensor]) -> None:
         """Add an evaluation and write a checkpoint.
 
-        The latest policy within a standard error of the highest return is the one to keep: later ones have learned
-        more, and the highest of many noisy looks is often an early one by luck. A policy that breaks limits of costs is
-        kept only while none broke them less.
+        The latest policy that is not clearly below the highest return is the one to keep: later ones have learned
+        more, and the held-out simulator, fitted on few sessions, hardly sees what they gain. Clearly is by more than
+        ``tolerance`` of that return, and by more than a standard error. A policy that breaks limits of costs is kept
+        only while none broke them less.
         """
         self.iteration = iteration
         self.curve.append(record)
         if record["held_out/excess"] < self.best_excess:
             self.best_excess, self.best_return = record["held_out/excess"], float("-inf")
         if record["held_out/excess"] == self.best_excess:
-            if record["held_out/weighted"] >= self.best_return - record["held_out/error"]:
+            seen = abs(self.best_return) if self.best_return > float("-inf") else 0.0
+            slack = max(record["held_out/error"], self.tolerance * seen)
+            if record["held_out/weighted"] >= self.best_return - slack:
                 self.best, self.best_iteration = state, iteration
             self.best_return = max(self.best_return, record["held_out/weighted"])
         if self.folder is None:

@@ -44,7 +44,7 @@ class TrainedPolicy:
     policy: SlatePolicy
     clone: SlatePolicy
     curve: list[Record]  # one an evaluation: iteration, training, held_out/weighted, held_out/<task>
-    best_iteration: int
+    kept: Record  # the evaluation of the policy that is kept
     stopped: str | None  # why training ended early; None if it did not, or had not improved for long
 
 
@@ -93,7 +93,7 @@ class OpenItemEmbeddings:
 def train_policy(
     run: RunDirectory,
     config: Config,
-    on_iteration: Callable[[Record], None],
+    on_look: Callable[[Record, Record], None],
     checkpoint_folder: Folder | None,
 ) -> TrainedPolicy:
     """Clone and PPO on a run's finished simulator. Ray must be connected.
@@ -101,7 +101,7 @@ def train_policy(
     Args:
         run: With finished ingest, embed and fit-simulator.
         config: Of this training; a sweep varies it.
-        on_iteration: Told the record of each evaluation on the held-out simulator.
+        on_look: Told the record of each look at the held-out simulator, and that of the policy kept until now.
         checkpoint_folder: Where to keep what a restart continues from; None keeps nothing.
     """
     log = load_session_log(run, config)
@@ -110,15 +110,15 @@ def train_policy(
     judge = HeldOutJudge(run, config, log)
     trainer = _trainer(run, config, clone, tasks)
     try:
-        progress = Progress(checkpoint_folder, trainer, clone)
-        stopped = _iterate(trainer, config, judge, progress, on_iteration)
+        progress = Progress(checkpoint_folder, trainer, clone, config.rl.ppo.judge_tolerance)
+        stopped = _iterate(trainer, config, judge, progress, on_look)
     finally:
         trainer.algorithm.stop()
-    if stopped and not progress.curve:
-        raise TrainingError(f"train: {stopped}")
+    if not progress.curve:
+        raise TrainingError(f"train: {stopped or 'no round brought anything to learn from'}")
     policy = copy.deepcopy(clone)
     policy.load_state_dict(progress.best)
-    return TrainedPolicy(policy.eval(), clone, progress.curve, progress.best_iteration, stopped)
+    return TrainedPolicy(policy.eval(), clone, progress.curve, progress.kept, stopped)
 
 
 def make_clone(run: RunDirectory, config: Config, log: SessionLog, tasks: Tasks) -> SlatePolicy:
@@ -170,7 +170,7 @@ def _iterate(
     config: Config,
     judge: HeldOutJudge,
     progress: Progress,
-    on_iteration: Callable[[Record], None],
+    on_look: Callable[[Record, Record], None],
 ) -> str | None:
     """PPO rounds with a look at the held-out simulator now and then; stops when it was worse for long.
 
@@ -206,7 +206,7 @@ def _iterate(
             f"training/{name}": float(returns[name]) for name in config.rl.levers.tasks if name in returns
         }
         progress.note(iteration, record, state)
-        on_iteration(record)
+        on_look(record, progress.kept)
         stopped = complaint_after_look(progress.curve, ppo)
         if stopped:
             return f"round {iteration}: {stopped}"
@@ -227,7 +227,7 @@ def _train(context: StageContext) -> dict[str, Any]:
     config = context.config
     limited = {name: task.at_most for name, task in config.rl.tasks.items() if task.at_most is not None}
 
-    def tell(record: Record) -> None:
+    def tell(record: Record, kept: Record) -> None:
         logger.info(
             "train: round %d of %d, held-out return %.3f (training %.3f)%s",
             record["iteration"],
@@ -243,7 +243,7 @@ def _train(context: StageContext) -> dict[str, Any]:
         trained = train_policy(context.run, config, tell, checkpoints)
     if trained.stopped:
         logger.warning(
-            "train: stopped, the policy of round %d is kept; %s", trained.best_iteration, trained.stopped
+            "train: stopped, the policy of round %d is kept; %s", trained.kept["iteration"], trained.stopped
         )
     context.folder.write_json("shape.json", trained.policy.shape.model_dump())
     for name, policy in (("ppo", trained.policy), ("clone", trained.clone)):
@@ -261,11 +261,10 @@ def _train(context: StageContext) -> dict[str, Any]:
         for row in prices:
             logger.info("train: slates %(ranking)s: return %(return).3f, diversity %(diversity).3f", row)
     checkpoints.delete()
-    best = max((record["held_out/weighted"] for record in trained.curve), default=float("nan"))
     return {
         "num_iterations": int(trained.curve[-1]["iteration"]),
-        "best_iteration": trained.best_iteration,
-        "held_out_return": best,
+        "best_iteration": int(trained.kept["iteration"]),
+        "held_out_return": trained.kept["held_out/weighted"],
         "stopped": trained.stopped,
     }
 

@@ -17,7 +17,8 @@ from rl.tasks import build_tasks
 
 logger = logging.getLogger(__name__)
 
-Train = Callable[[RunDirectory, Config, Callable[[dict[str, float]], None], None], object]
+OnLook = Callable[[dict[str, float], dict[str, float]], None]
+Train = Callable[[RunDirectory, Config, OnLook, None], object]
 
 STORAGE = "tune"  # inside the stage's partial folder; gone before publishing, since it holds pickles
 ITERATION = "ppo_iteration"
@@ -114,12 +115,7 @@ def _trainable(run_uri: str, config: Config, train: Train) -> Callable[[dict[str
     weights = {name: float(weight) for name, weight in zip(tasks.names, tasks.weights, strict=True)}
 
     def sweep_trial(values: dict[str, Any]) -> None:
-        kept: dict[str, float] = {}  # the record that training keeps, by the trial's own weights
-
-        def report(record: dict[str, float]) -> None:
-            nonlocal kept
-            if not kept or _rank(record) > _rank(kept):
-                kept = record
+        def report(record: dict[str, float], kept: dict[str, float]) -> None:
             returns = {name: kept[f"held_out/{name}"] for name in weights}
             weighted = sum(weights[name] * value for name, value in returns.items())
             tune.report(
@@ -134,11 +130,6 @@ def _trainable(run_uri: str, config: Config, train: Train) -> Callable[[dict[str
         train(RunDirectory(run_uri), override_config(config, {**values, **LOCAL}), report, None)
 
     return sweep_trial
-
-
-def _rank(record: Mapping[str, float]) -> tuple[float, float]:
-    """Limits of costs come before the return."""
-    return -record["held_out/excess"], record["held_out/weighted"]
 
 
 def _domain(axis: Axis) -> Any:

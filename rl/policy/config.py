@@ -88,8 +88,12 @@ class PPOSettings(BaseModel):
     value_coefficient: float = Field(
         0.5, ge=0, description="Share of the critic's loss, which has own weights."
     )
-    entropy: float = Field(0.01, ge=0, description="Bonus a nat of a position's entropy, at the start.")
-    final_entropy: float = Field(0.001, ge=0, description="The same at the end, reached linearly.")
+    entropy: float = Field(
+        0.05,
+        ge=0,
+        description="Bonus a nat of a position's entropy, at the start; a small one settles on few items early.",
+    )
+    final_entropy: float = Field(0.002, ge=0, description="The same at the end, reached linearly.")
     kl: float = Field(
         0.005, ge=0, description="Price a nat a position of leaving the clone; with a target, the first."
     )
@@ -113,8 +117,14 @@ class PPOSettings(BaseModel):
         description="How close half of the sessions' drawn task weights stay to the configured; None fixes them.",
     )
     judge_every: int = Field(10, ge=1, description="Rounds between looks at the held-out simulator.")
+    judge_tolerance: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="Share of the best return there that a later policy may miss and still be kept.",
+    )
     judge_patience: int = Field(
-        60, ge=1, description="Rounds below the best there by more than its error that end training."
+        60, ge=1, description="Rounds further below the best there than that which end training."
     )
     max_loss: float = Field(
         100.0,

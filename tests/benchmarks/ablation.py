@@ -46,7 +46,7 @@ VARIANTS: dict[str, dict[str, object]] = {
     "no price on leaving the clone": {"rl.ppo.kl": 0.0},
     "no pessimism": {"rl.simulator.pessimism": 0.0},
     "one simulator": {"rl.simulator.num_members": 1},
-    "entropy bonus stays": {"rl.ppo.final_entropy": 0.01},
+    "entropy bonus stays": {"rl.ppo.final_entropy": 0.05},
     "no entropy bonus": {"rl.ppo.entropy": 0.0, "rl.ppo.final_entropy": 0.0},
     "credit a position": {"rl.ppo.credit": "position"},
     "uncertainty weighting": {"rl.ppo.balance": "uncertainty"},
@@ -101,7 +101,7 @@ def true_return(config: Config) -> float:
     """Trains by the config on its run; mean weighted return of the kept policy in the shop's truth."""
     run, tasks = RunDirectory(config.paths.run), build_tasks(config.rl.tasks)
     with connect(config.cluster):
-        trained = train_policy(run, config, lambda record: None, None)
+        trained = train_policy(run, config, lambda look, kept: None, None)
     log, shop = load_session_log(run, config), make_shop(config.shop, config.seed)
     sessions = evaluation_sessions(log, config.rl.evaluation.num_sessions)
     player = PolicyPlayer(trained.policy, config.rl.slate_length, config.seed)

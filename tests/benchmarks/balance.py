@@ -56,7 +56,7 @@ def task_returns(config: Config, methods: list[str]) -> dict[str, NDArray[np.flo
         started = time.monotonic()
         changed = override_config(config, {"rl.ppo.balance": method})
         with connect(config.cluster):
-            trained = train_policy(run, changed, lambda record: None, None)
+            trained = train_policy(run, changed, lambda look, kept: None, None)
         out[method] = value(PolicyPlayer(trained.policy, config.rl.slate_length, config.seed))
         print(f"    {method:12}{np.round(out[method], 2)} {time.monotonic() - started:6.0f} s", flush=True)
     return out

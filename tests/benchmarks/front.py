@@ -57,7 +57,7 @@ def train(config: Config, concentration: float | None) -> SlatePolicy:
     """A policy for the config's task weights, or for weights drawn around them."""
     changed = override_config(config, {"rl.ppo.weight_concentration": concentration})
     with connect(config.cluster):
-        return train_policy(RunDirectory(config.paths.run), changed, lambda record: None, None).policy
+        return train_policy(RunDirectory(config.paths.run), changed, lambda look, kept: None, None).policy
 
 
 def play_point(config: Config, pair: tuple[str, str], player: Player) -> Point:

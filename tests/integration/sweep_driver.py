@@ -15,20 +15,25 @@ NUM_BEFORE_KILL = 2
 
 
 def train(
-    run: RunDirectory, config: Config, on_iteration: Callable[[dict[str, float]], None], folder: None
+    run: RunDirectory,
+    config: Config,
+    on_look: Callable[[dict[str, float], dict[str, float]], None],
+    folder: None,
 ) -> None:
-    """Returns fall after the second round; trials after the second wait for a file named go."""
+    """Keeps the first look, as returns fall after it; trials after the second wait for a file named go."""
     started = Path(run.join("started"))
     weights = {name: task.weight for name, task in config.rl.tasks.items()}
     with started.open("a") as stream:
         stream.write(f"{weights['view']!r}\n")
     while len(started.read_text().splitlines()) > NUM_BEFORE_KILL and not Path(run.join("go")).exists():
         time.sleep(0.05)
+    looks = []
     for iteration, height in ((2, 1.0), (4, 0.5)):
         held_out = {f"held_out/{name}": height * weight for name, weight in weights.items()}
-        on_iteration(
+        looks.append(
             {"iteration": float(iteration), "held_out/weighted": height, "held_out/excess": 0.0, **held_out}
         )
+        on_look(looks[-1], looks[0])
 
 
 def sweep_config(run: str) -> Config:

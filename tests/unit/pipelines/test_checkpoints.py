@@ -7,11 +7,14 @@ from pipelines.checkpoints import Progress
 from rl.policy.network import PolicyShape, SlatePolicy
 
 
-def progress_after(returns: list[float], error: float, excess: list[float] | None = None) -> Progress:
+def progress_after(
+    returns: list[float], error: float, excess: list[float] | None = None, tolerance: float = 0.0
+) -> Progress:
     shape = PolicyShape(num_items=3, text_width=2, num_tasks=1, slate_length=1, history_length=1)
-    progress = Progress(None, None, SlatePolicy(shape, np.zeros((3, 2), np.float32)))  # type: ignore[arg-type]
+    policy = SlatePolicy(shape, np.zeros((3, 2), np.float32))
+    progress = Progress(None, None, policy, tolerance)  # type: ignore[arg-type]
     for iteration, value in enumerate(returns, 1):
-        record = {"held_out/weighted": value, "held_out/error": error}
+        record = {"iteration": float(iteration), "held_out/weighted": value, "held_out/error": error}
         record["held_out/excess"] = 0.0 if excess is None else excess[iteration - 1]
         progress.note(iteration, record, {"round": torch.tensor(iteration)})
     return progress
@@ -29,6 +32,14 @@ def test_slow_decline_is_measured_from_the_highest_return_not_from_the_one_kept(
 
     assert progress.best_iteration == 2
     assert progress.best_return == 3.0
+
+
+def test_later_policy_within_the_tolerance_is_kept_and_one_below_it_is_not() -> None:
+    progress = progress_after([1.0, 4.0, 3.3, 3.1], error=0.1, tolerance=0.2)
+
+    assert progress.best_iteration == 3
+    assert progress.kept["held_out/weighted"] == 3.3
+    assert progress_after([-4.0, -4.7, -5.0], error=0.1, tolerance=0.2).best_iteration == 2
 
 
 def test_policy_that_keeps_the_limits_is_kept_before_one_that_returns_more() -> None:
