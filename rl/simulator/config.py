@@ -21,7 +21,7 @@ class SimulatorConfig(BaseModel):
         description="Share of training users that only the held-out one sees, beside validation's sessions.",
     )
     pessimism: float = Field(
-        0.5, ge=0, description="Standard deviations of the ensemble taken off the reward."
+        1.0, ge=0, description="Standard deviations of the ensemble taken off the reward."
     )
     max_steps: int = Field(
         40, ge=1, description="Slates a simulated session has at most; longer ones are cut."
