@@ -1,6 +1,6 @@
 """What each part of the recipe is worth: PPO in the made-up shop with one thing changed at a time, judged by the truth.
 
-    python -m tests.benchmarks.ablation [--quick] [--seeds 0 1 2] [--sessions 3000] [--only NAME ...] [key=value ...]
+    python -m tests.benchmarks.ablation [key=value ...] [--quick] [--seeds 0 1 2] [--sessions 3000] [--only NAME ...]
 
 Each seed's shop is opened, embedded and fitted once; every variant then clones and trains on it, and is played live.
 The last line is one JSON object: each variant's mean true return over the first's, which is the recipe as it is.
@@ -38,6 +38,7 @@ from rl.policy.config import PPOSettings
 from rl.policy.connector import build_train_batch, weigh_advantages
 from rl.policy.fragments import Fragment
 from rl.tasks import build_tasks
+from tests.benchmarks.live_simulation import open_live
 from tests.benchmarks.simulator import fitted_shop
 
 VARIANTS: dict[str, dict[str, object]] = {
@@ -47,6 +48,7 @@ VARIANTS: dict[str, dict[str, object]] = {
     "no pessimism": {"rl.simulator.pessimism": 0.0},
     "one simulator": {"rl.simulator.num_members": 1},
     "entropy bonus stays": {"rl.ppo.final_entropy": 0.05},
+    "a fifth of the entropy bonus": {"rl.ppo.entropy": 0.01, "rl.ppo.final_entropy": 0.0004},
     "no entropy bonus": {"rl.ppo.entropy": 0.0, "rl.ppo.final_entropy": 0.0},
     "credit a position": {"rl.ppo.credit": "position"},
     "uncertainty weighting": {"rl.ppo.balance": "uncertainty"},
@@ -92,6 +94,7 @@ def batch_of_sums(module: Any, fragments: list[Fragment], settings: PPOSettings)
 PATCHES: dict[str, tuple[str, Any]] = {
     "one ratio a slate": ("rl.policy.learner.clipped_objective", slate_objective),
     "one critic of the summed reward": ("rl.policy.connector.build_train_batch", batch_of_sums),
+    "trained in the shop itself": ("pipelines.train.OpenSimulation.__call__", open_live),
     "no PopArt": ("rl.policy.critic.NormalisedHead.track", lambda head, targets: None),
 }
 VARIANTS |= {name: {} for name in PATCHES}

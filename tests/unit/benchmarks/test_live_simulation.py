@@ -1,0 +1,42 @@
+"""The made-up world in the training simulator's place."""
+
+from typing import cast
+
+import numpy as np
+import torch
+
+from pipelines.shop.config import ShopConfig
+from pipelines.shop.logging_policy import make_shop
+from rl.simulator.response_model import ResponseModel, ResponseShape
+from rl.simulator.simulation import Ensemble
+from rl.tasks import TaskConfig, build_tasks
+from tests.benchmarks.live_simulation import LiveSimulation
+
+
+def an_ensemble(num_items: int) -> Ensemble:
+    shape = {"mode": "slate", "num_items": num_items, "slate_length": 5, "feature_width": 4, "past_width": 4}
+    shape |= {"parents": (-1, 0, 1), "item_width": 3, "sum_width": 4, "hidden": 8, "dropout": 0.0}
+    shape |= {"value_scale": (1.0, 1.0, 1.0), "value_cap": (1.0, 1.0, 1.0)}
+    model = ResponseModel(ResponseShape.model_validate(shape), torch.zeros(num_items, 4)).eval()
+    tasks = {"view": TaskConfig(), "cart": TaskConfig(after="view"), "purchase": TaskConfig(after="cart")}
+    return Ensemble((model,), build_tasks(tasks), torch.zeros(5), torch.zeros(5, 4), 8, 0.0)
+
+
+def test_sessions_begin_as_logged_ones_did_and_answer_in_truth() -> None:
+    shop = make_shop(ShopConfig(num_items=20, num_users=30, num_sessions=40), 0)
+    starts = np.arange(3, 33)
+    pasts = torch.arange(len(starts)).float()[:, None].expand(-1, 5).contiguous()
+    simulation = LiveSimulation(shop, starts, an_ensemble(20), pasts, 16, 5, 4, None, 0)
+    begun = 0
+    for _ in range(30):
+        result = simulation.step(torch.randint(20, (16, 20)).argsort(1)[:, :5])
+        assert set(result.rewards.unique().tolist()) <= {0.0, 1.0}
+        live = simulation.live
+        assert live is not None
+        for row in result.ended.nonzero()[:, 0].tolist():
+            logged = starts[int(simulation.trace.past[row, 0])]
+            assert cast(float, live.visitors.trust[row]) == shop.visitors.trust[logged]
+            assert live.visitors.sourness[row] == 0
+            begun += 1
+
+    assert begun > 16
