@@ -51,19 +51,7 @@ def build_algorithm(
         ValueError: The sessions cannot be shared equally among the learners, or DQN is to keep a limit or to balance
             tasks.
     """
-    if dqn is not None and limits is not None and np.isfinite(limits).any():
-        raise ValueError("rl.tasks.NAME.at_most: expected rl.algorithm=ppo, got dqn, which keeps no limits.")
-    if dqn is not None and settings.balance != "fixed":
-        raise ValueError(
-            f"rl.ppo.balance: expected fixed with rl.algorithm=dqn, whose tasks have losses of their own, "
-            f"got {settings.balance}."
-        )
-    num_learners = max(1, settings.num_learners)
-    if settings.num_sessions % num_learners:
-        raise ValueError(
-            f"rl.ppo.num_sessions: expected a multiple of num_learners = {num_learners}, "
-            f"got {settings.num_sessions}. Round it, so that each learner gets as many."
-        )
+    _check(settings, limits, dqn)
     env_config = {"make_simulation": make_simulation, "task_names": tuple(task_names)}
     module_config = {
         "shape": shape,
@@ -87,6 +75,22 @@ def build_algorithm(
             learner_config_dict={**config.learner_config_dict, "dqn": dqn},
         )
     return config.build_algo()
+
+
+def _check(settings: PPOSettings, limits: Sequence[float] | None, dqn: DQNSettings | None) -> None:
+    if dqn is not None and limits is not None and np.isfinite(limits).any():
+        raise ValueError("rl.tasks.NAME.at_most: expected rl.algorithm=ppo, got dqn, which keeps no limits.")
+    if dqn is not None and settings.balance != "fixed":
+        raise ValueError(
+            f"rl.ppo.balance: expected fixed with rl.algorithm=dqn, whose tasks have losses of their own, "
+            f"got {settings.balance}."
+        )
+    num_learners = max(1, settings.num_learners)
+    if settings.num_sessions % num_learners:
+        raise ValueError(
+            f"rl.ppo.num_sessions: expected a multiple of num_learners = {num_learners}, "
+            f"got {settings.num_sessions}. Round it, so that each learner gets as many."
+        )
 
 
 def _base_config(

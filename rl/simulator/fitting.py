@@ -8,10 +8,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from rl.simulator.calibration import calibrate
 from rl.simulator.config import SimulatorConfig
 from rl.simulator.response_model import ResponseModel, ResponseShape
 from rl.simulator.steps import Steps
 
+_LARGEST_GRADIENT = 2.0  # norm
 _MAX_BOUND = 2000  # sessions whose running sums set the bounds
 
 
@@ -167,8 +169,7 @@ def fit_member(
     learn, hold = np.flatnonzero(~held_back), torch.from_numpy(np.flatnonzero(held_back))
     if resample:
         learn = dice.choice(learn, len(learn))
-    rate = torch.bincount(steps.items[steps.known].flatten().clamp_min(0), minlength=shape.num_items).float()
-    log_rate = torch.log((rate + 1) / (rate + 1).sum())
+    log_rate = _item_log_rate(steps, shape.num_items)
     if shape.mode == "next_item":
         model.base_score.copy_(log_rate)  # decay then pulls towards popularity, not towards all items alike
     _start_at_rates(model, steps)
@@ -183,11 +184,8 @@ def fit_member(
         dice.shuffle(learn)
         for chosen in np.array_split(learn, batches):
             rows = torch.from_numpy(chosen)
-            loss = step_losses(model, steps.rows(rows), past[rows], log_rate, config.num_negatives).sum()
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(model.parameters(), 2.0)
-            optimiser.step()
+            losses = step_losses(model, steps.rows(rows), past[rows], log_rate, config.num_negatives)
+            _descend(model, optimiser, losses.sum())
             schedule.step()
         held = float(held_back_losses(model, steps, past, hold, log_rate, config).sum())
         if held < best_loss:
@@ -199,6 +197,19 @@ def fit_member(
     _bound_states(model, steps.rows(torch.from_numpy(np.unique(learn)[-_MAX_BOUND:])), config.reach)
     calibrate(model, steps.rows(hold), past[hold])
     return model, FitReport(best_loss, best_epoch, epoch + 1)
+
+
+def _item_log_rate(steps: Steps, num_items: int) -> Tensor:
+    """Log share of the steps' items, each counted once more than it was seen. float32 [N]."""
+    rate = torch.bincount(steps.items[steps.known].flatten().clamp_min(0), minlength=num_items).float()
+    return torch.log((rate + 1) / (rate + 1).sum())
+
+
+def _descend(model: ResponseModel, optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
+    optimiser.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_(model.parameters(), _LARGEST_GRADIENT)
+    optimiser.step()
 
 
 def _bound_states(model: ResponseModel, steps: Steps, reach: float) -> None:
@@ -248,36 +259,3 @@ def _optimiser(model: ResponseModel, config: SimulatorConfig) -> torch.optim.Opt
         {"params": rest, "weight_decay": config.weight_decay},
     ]
     return torch.optim.AdamW(groups, lr=config.learning_rate)
-
-
-@torch.no_grad()
-def calibrate(model: ResponseModel, steps: Steps, past: Tensor) -> None:
-    """Shift each level so that mean predicted chances equal the rates on users not learned from (in place)."""
-    vectors, biases = model.item_table()
-    states = model.run(vectors, steps.items, steps.responses, steps.values)
-    context = model.context(states, past[:, None].expand(-1, states.shape[1], -1))
-    before, items = context[:, :-1][steps.known], steps.items[steps.known]
-    responses, shown = steps.responses[steps.known], items >= 0
-    scores = model.scores(before, vectors, biases, items)
-    answered = responses.amax(-1)
-    if model.shape.mode == "slate":
-        logit = scores[..., 0] + model.positions(items.shape[1])
-        model.level.bias[0] += _shift(logit[shown], answered[shown])
-    for task, parent in enumerate(model.shape.parents):
-        reached = (answered if parent < 0 else responses[..., parent]) > 0
-        model.level.bias[1 + task] += _shift(scores[..., 1 + task][reached], responses[..., task][reached])
-    after = context[:, 1:][steps.known]
-    model.leave.bias.add_(_shift(model.leave(after)[..., 0], steps.left[steps.known].float()))
-
-
-def _shift(logit: Tensor, target: Tensor) -> Tensor:
-    """The shift s at which mean sigmoid(logit + s) equals the mean target; 0 where the rate is 0 or 1."""
-    rate = target.mean() if len(target) else logit.new_zeros(())
-    if len(target) < 50 or rate <= 0 or rate >= 1:
-        return logit.new_zeros(())
-    low, high = logit.new_tensor(-5.0), logit.new_tensor(5.0)
-    for _ in range(40):
-        middle = (low + high) / 2
-        above = torch.sigmoid(logit + middle).mean() > rate
-        low, high = (low, middle) if above else (middle, high)
-    return (low + high) / 2
