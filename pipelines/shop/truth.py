@@ -45,13 +45,18 @@ def live_sessions(shop: ShopLog, session_ids: Sequence[str], tasks: Tasks, seed:
 
     Args:
         shop: The shop that made the log.
-        session_ids: As ingested; ours is what follows the last colon.
+        session_ids: As ingested.
         tasks: How responses pay.
         seed: Of the users' dice.
     """
+    visitors = rows(shop.visitors, session_rows(shop, session_ids))
+    return ShopSessions(shop.world, visitors, response_worth(shop.world, tasks), seed)
+
+
+def session_rows(shop: ShopLog, session_ids: Sequence[str]) -> NDArray[np.int64]:
+    """Rows of the shop's sessions, from ids as ingested: ours is what follows the last colon. int64 [n]."""
     place = {session: row for row, session in enumerate(shop.session_ids)}
-    index = np.array([place[session.rsplit(":", 1)[-1]] for session in session_ids], dtype=np.int64)
-    return ShopSessions(shop.world, rows(shop.visitors, index), response_worth(shop.world, tasks), seed)
+    return np.array([place[session.rsplit(":", 1)[-1]] for session in session_ids], dtype=np.int64)
 
 
 class LoggingPlayer:

@@ -254,13 +254,16 @@ class Simulation:
     def _draw_pasts(self, count: int) -> Tensor:
         return self.pasts[torch.randint(len(self.pasts), (count,), generator=self.generator)]
 
+    def _open(self, past: Tensor) -> Sessions:
+        return Sessions(self.ensemble, past, self.generator)
+
     def _draw_weights(self, count: int) -> Tensor:
         return torch.from_numpy(draw_task_weights(self.ensemble.tasks, count, self.concentration, self.dice))
 
     def reset(self) -> Observation:
         """Begin all sessions anew."""
         past = self._draw_pasts(self.num_sessions)
-        self.sessions = Sessions(self.ensemble, past, self.generator)
+        self.sessions = self._open(past)
         features = self.ensemble.members[0].item_features
         self.trace = Trace(past, features, self.num_tasks, self.history_length)
         self.task_weights = self._draw_weights(self.num_sessions)

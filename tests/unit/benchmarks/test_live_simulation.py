@@ -32,7 +32,6 @@ def test_sessions_begin_as_logged_ones_did_and_answer_in_truth() -> None:
         result = simulation.step(torch.randint(20, (16, 20)).argsort(1)[:, :5])
         assert set(result.rewards.unique().tolist()) <= {0.0, 1.0}
         live = simulation.live
-        assert live is not None
         for row in result.ended.nonzero()[:, 0].tolist():
             logged = starts[int(simulation.trace.past[row, 0])]
             assert cast(float, live.visitors.trust[row]) == shop.visitors.trust[logged]

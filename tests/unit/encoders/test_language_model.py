@@ -74,13 +74,15 @@ def test_encode_equals_transformers_itself(bert: Path) -> None:
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "last"])
-@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 5e-6), ("bf16", 0.05)])
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-6), ("bf16", 0.05)])
 def test_packed_bert_equals_transformers_bert(
     bert: Path, pooling: Pooling, precision: str, tolerance: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     packed = _model(bert, pooling=pooling, precision=precision)
     monkeypatch.setattr(language_model, "is_packable", lambda files: False)
     padded = _model(bert, pooling=pooling, precision=precision)
+    if precision == "fp32":  # exact, so that the bound is the packed route's own error, and not two routes'
+        padded._backend._model.double()
 
     assert type(packed._backend) is not type(padded._backend)
     np.testing.assert_allclose(
