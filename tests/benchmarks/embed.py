@@ -43,6 +43,7 @@ MAX_TOKENS = 128
 CORES = len(os.sched_getaffinity(0))
 CHUNKS = 4
 TEN_MINUTES_S = 600.0
+RAY_TURNS = 3
 
 
 def log_texts(count: int) -> list[str]:
@@ -186,23 +187,36 @@ def run_part(what: str, file: Path) -> float:
 
 
 def ray_figures(texts: Sequence[str]) -> dict[str, float]:
-    """What Ray adds: seconds once, and the share of a job that takes ten minutes."""
+    """What Ray adds: seconds once to a job of a few texts, and its share in a job that takes ten minutes.
+
+    Two jobs of like texts, one three times the other, tell what each further text costs and what starting all actors
+    costs: with a start a core that is more than with the single actor of a few texts.
+    """
+    third = texts[::3]
     workers = Workers(CORES, choose_precision("auto", gpu=False))
-    plain_rate = len(texts) / timed(lambda: workers.encode(texts))[0]
-    workers.close()
+    plain = []  # seconds; in turns with Ray's jobs, as a machine's speed changes by the minute
+    jobs: dict[str, list[float]] = {"third": [], "whole": []}
     with tempfile.TemporaryDirectory() as folder:
-        few, many = Path(folder, "few.json"), Path(folder, "many.json")
-        few.write_text(json.dumps(texts[:8]))
-        many.write_text(json.dumps(list(texts)))
-        fixed = statistics.median(in_new_process("ray", few) - in_new_process("plain", few) for _ in range(3))
-        with_ray = in_new_process("ray", many)
-        start = in_new_process("plain", few)
-    work = with_ray - fixed - start
-    slower = max(0.0, 1 - (len(texts) / plain_rate) / work)
+        files = {}
+        for name, part in (("few", texts[:8]), ("third", third), ("whole", texts)):
+            files[name] = Path(folder, f"{name}.json")
+            files[name].write_text(json.dumps(list(part)))
+        starts = [in_new_process("plain", files["few"]) for _ in range(RAY_TURNS)]
+        fixed = statistics.median(in_new_process("ray", files["few"]) - start for start in starts)
+        for _ in range(RAY_TURNS):
+            plain.append(timed(lambda: workers.encode(texts))[0])
+            for name, seconds in jobs.items():
+                seconds.append(in_new_process("ray", files[name]))
+    workers.close()
+    whole = statistics.median(jobs["whole"])
+    by_ray = (whole - statistics.median(jobs["third"])) / (len(texts) - len(third))  # seconds a text
+    once = whole - by_ray * len(texts) - statistics.median(starts)
+    pace = statistics.median(plain) / len(texts) / by_ray
     return {
         "ray_fixed_s": fixed,
-        "ray_slower": slower,
-        "ray_overhead": (fixed + slower * (TEN_MINUTES_S - fixed)) / TEN_MINUTES_S,
+        "ray_fixed_all_actors_s": once,
+        "ray_slower": 1 - pace,
+        "ray_overhead": 1 - pace * (TEN_MINUTES_S - once) / TEN_MINUTES_S,
     }
 
 
@@ -289,7 +303,7 @@ def measure(only: str | None, num_texts: int, quick: bool) -> dict[str, float]:
     count = 10_000 if quick else 1_000_000
     parts: dict[str, Callable[[], dict[str, float]]] = {
         "speed": lambda: speed_figures(num_texts, quick),
-        "ray": lambda: ray_figures(list(dict.fromkeys(log_texts(num_texts)))[: 64 if quick else 4096]),
+        "ray": lambda: ray_figures(list(dict.fromkeys(log_texts(num_texts)))[: 64 if quick else 6144]),
         "store": lambda: {f"store_load_{count}_s": store_seconds(count)},
         "gpu": lambda: gpu_figures(quick),
     }
