@@ -93,25 +93,26 @@ def true_returns(run: RunDirectory, config: Config) -> dict[str, NDArray[np.floa
     order = ("logging", "random", "popular", "greedy", "bandit", "clone", "ppo")
     out = {name: play_live(shop, log, sessions, players[name], config) for name in order}
     zeros = (0.0,) * len(shop.world.plans[0])
-    out["myopic_oracle"] = _play_oracle(shop, log, sessions, config, zeros)
-    out[UPPER_BOUND] = _play_oracle(shop, log, sessions, config, _plan(shop, log, config))
+    out["myopic_oracle"] = play_oracle(shop, log, sessions, config, zeros)
+    out[UPPER_BOUND] = play_oracle(shop, log, sessions, config, best_plan(shop, log, config))
     return out
 
 
-def _plan(shop: ShopLog, log: SessionLog, config: Config) -> tuple[float, ...]:
+def best_plan(shop: ShopLog, log: SessionLog, config: Config) -> tuple[float, ...]:
     """The planner's prices, searched on validation users, not on those that the table shows."""
     sessions = log.sessions("validation")[:200]
     weights = build_tasks(config.rl.tasks).weights
 
     def value(plan: tuple[float, ...]) -> float:
-        return float((_play_oracle(shop, log, sessions, config, plan) @ weights).mean())
+        return float((play_oracle(shop, log, sessions, config, plan) @ weights).mean())
 
     return max(shop.world.plans, key=value)
 
 
-def _play_oracle(
+def play_oracle(
     shop: ShopLog, log: SessionLog, sessions: NDArray[np.int64], config: Config, plan: tuple[float, ...]
 ) -> NDArray[np.float32]:
+    """True return of the oracle with these prices in each of the logged sessions. float32 [n, K]."""
     tasks = build_tasks(config.rl.tasks)
     live = live_sessions(shop, [log.session_ids[s] for s in sessions], tasks, config.seed + 1)
     player = OraclePlayer(live, tasks.weights, config.rl.slate_length, plan)

@@ -31,6 +31,11 @@ HARD = ("Challenge:", "Contest problem on", "Advanced:", "Hard proof in")
 POSITION_COST = 0.15  # of a try's logit, a position
 TRY_LEVEL, LEAVE_LEVEL = -1.5, -3.0  # logits of an average exercise's try, and of leaving
 FIRST_SKILL, SKILL_SPREAD = 0.2, 0.06  # of newcomers, in [0, 1]
+ADVANCED, MOST_ADVANCED = (
+    0.2,
+    0.95,
+)  # share of newcomers who know more already, and the skill of the best of them
+KEPT = 0.3  # share of what a session taught that is still known at the next
 LEVEL_PENALTY, NOISE = 0.3, 1.0  # of the logging policy's scores
 LESSONS, COMFORTS = (0.0, 1.0, 2.0, 4.0, 8.0), (0.0, 0.1, 0.25)  # that the planner is searched among
 
@@ -50,6 +55,7 @@ class Pupils:
     """Hidden state of B sessions under way."""
 
     skill: NDArray[np.float64]  # [B] in [0, 1]
+    origin: NDArray[np.float64]  # [B] the skill that they came to school with
     liking: NDArray[np.float64]  # [B, T] by subject
     courage: NDArray[np.float64]  # [B] won by solving, lost by failing
     boredom: NDArray[np.float64]  # [B] of what was solved with ease
@@ -110,19 +116,24 @@ class SchoolWorld:
         return scores
 
     def newcomers(self, count: int, dice: np.random.Generator) -> Pupils:
-        """Pupils of little skill, each with subjects that they like more than others."""
+        """Pupils of little skill and some of every other, each with subjects that they like more than others."""
+        skill = np.clip(dice.normal(FIRST_SKILL, SKILL_SPREAD, count), 0, 1)
+        advanced = dice.random(count) < ADVANCED
+        skill[advanced] = dice.uniform(FIRST_SKILL, MOST_ADVANCED, int(advanced.sum()))
         return Pupils(
-            skill=np.clip(dice.normal(FIRST_SKILL, SKILL_SPREAD, count), 0, 1),
+            skill=skill,
+            origin=skill.copy(),
             liking=0.5 * dice.normal(size=(count, len(SUBJECTS))),
             courage=np.zeros(count),
             boredom=np.zeros(count),
         )
 
     def return_later(self, visitors: Pupils, dice: np.random.Generator) -> Pupils:
-        """The same pupils at their next session: a little of what was learned is forgotten, the mood is new."""
-        skill = FIRST_SKILL + 0.9 * (visitors.skill - FIRST_SKILL)
+        """The same pupils at their next session: most of what was learned is forgotten, the mood is new."""
+        skill = visitors.origin + KEPT * (visitors.skill - visitors.origin)
         liking = visitors.liking + 0.05 * dice.normal(size=visitors.liking.shape)
-        return Pupils(np.clip(skill, 0, 1), liking, np.zeros(len(skill)), np.zeros(len(skill)))
+        calm = np.zeros(len(skill))
+        return Pupils(np.clip(skill, 0, 1), visitors.origin.copy(), liking, calm, calm.copy())
 
     def _gap(self, visitors: Pupils, items: NDArray[np.int64] | None) -> NDArray[np.float64]:
         """How far exercises [B, L], or all, lie above the pupils' skill. [B, L]."""
