@@ -14,8 +14,6 @@ import functools
 import json
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -27,23 +25,18 @@ import torch
 from numpy.typing import NDArray
 
 from encoders.config import Precision
-from encoders.language_model import LanguageModel, choose_precision
+from encoders.language_model import choose_precision
 from encoders.model_files import DEFAULT_MODEL, resolve_model
 from encoders.pasts import past_texts
 from encoders.store import EmbeddingStore, Space, text_key
 from encoders.text import item_text
-from pipelines.config import build_config
-from pipelines.encode import encode_texts
 from pipelines.shop.config import ShopConfig
 from pipelines.shop.logging_policy import make_shop
 from tests.benchmarks.embed_gpu import gpu_figures
-from tests.benchmarks.embed_workers import Workers
+from tests.benchmarks.embed_ray import ray_figures
+from tests.benchmarks.embed_workers import CORES, MAX_TOKENS, Workers
 
-MAX_TOKENS = 128
-CORES = len(os.sched_getaffinity(0))
 CHUNKS = 4
-TEN_MINUTES_S = 600.0
-RAY_TURNS = 3
 
 
 def log_texts(count: int) -> list[str]:
@@ -164,62 +157,6 @@ def neighbours(vectors: NDArray[np.float32]) -> list[list[int]]:
     return nearest
 
 
-def in_new_process(what: str, texts: Path) -> float:
-    """Seconds of a part of this script in a process of its own."""
-    command = [sys.executable, "-m", "tests.benchmarks.embed", "--part", what, "--file", str(texts)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return float(done.stdout.strip().splitlines()[-1])
-
-
-def run_part(what: str, file: Path) -> float:
-    """Seconds to embed the texts of a file in this new process, by Ray or without it."""
-    texts = json.loads(file.read_text())
-    files = resolve_model(DEFAULT_MODEL)
-    if what == "plain":
-        started = time.perf_counter()
-        torch.set_num_threads(CORES)
-        LanguageModel(files).encode(texts)
-        return time.perf_counter() - started
-    with tempfile.TemporaryDirectory() as folder:
-        config = build_config({"paths": {"run": folder}})
-        space = Space(files.weights_sha256, "mean", choose_precision("auto", gpu=False), MAX_TOKENS)
-        return timed(lambda: encode_texts(texts, config, space, folder))[0]
-
-
-def ray_figures(texts: Sequence[str]) -> dict[str, float]:
-    """What Ray adds: seconds once to a job of a few texts, and its share in a job that takes ten minutes.
-
-    Two jobs of like texts, one three times the other, tell what each further text costs and what starting all actors
-    costs: with a start a core that is more than with the single actor of a few texts.
-    """
-    third = texts[::3]
-    workers = Workers(CORES, choose_precision("auto", gpu=False))
-    plain = []  # seconds; in turns with Ray's jobs, as a machine's speed changes by the minute
-    jobs: dict[str, list[float]] = {"third": [], "whole": []}
-    with tempfile.TemporaryDirectory() as folder:
-        files = {}
-        for name, part in (("few", texts[:8]), ("third", third), ("whole", texts)):
-            files[name] = Path(folder, f"{name}.json")
-            files[name].write_text(json.dumps(list(part)))
-        starts = [in_new_process("plain", files["few"]) for _ in range(RAY_TURNS)]
-        fixed = statistics.median(in_new_process("ray", files["few"]) - start for start in starts)
-        for _ in range(RAY_TURNS):
-            plain.append(timed(lambda: workers.encode(texts))[0])
-            for name, seconds in jobs.items():
-                seconds.append(in_new_process("ray", files[name]))
-    workers.close()
-    whole = statistics.median(jobs["whole"])
-    by_ray = (whole - statistics.median(jobs["third"])) / (len(texts) - len(third))  # seconds a text
-    once = whole - by_ray * len(texts) - statistics.median(starts)
-    pace = statistics.median(plain) / len(texts) / by_ray
-    return {
-        "ray_fixed_s": fixed,
-        "ray_fixed_all_actors_s": once,
-        "ray_slower": 1 - pace,
-        "ray_overhead": 1 - pace * (TEN_MINUTES_S - once) / TEN_MINUTES_S,
-    }
-
-
 def store_seconds(count: int) -> float:
     """Seconds to load that many vectors, in an order of their own, from a store of many shards."""
     import pyarrow.fs as pafs
@@ -330,12 +267,7 @@ def main() -> None:
         "--quick", action="store_true", help="a smoke run on few texts; its figures mean nothing"
     )
     parser.add_argument("--only", choices=("speed", "ray", "store", "gpu"), help="one part; all if left out")
-    parser.add_argument("--part", choices=("plain", "ray"), help=argparse.SUPPRESS)
-    parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.part:
-        print(run_part(options.part, options.file))
-        return
     figures = measure(options.only, 400 if options.quick else options.texts, options.quick)
     for name, value in figures.items():
         print(f"{name:34}{value:12.4g}")

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 BATCH_TEXTS = 512
+MAX_TOKENS = 128  # that every side reads of a text
+CORES = len(os.sched_getaffinity(0))
 
 _model = None
 
