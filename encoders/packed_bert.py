@@ -112,7 +112,7 @@ class PackedBert:
         return _Linear(torch.ops.mkldnn._reorder_linear_weight(weight, ROWS_HINT), bias)
 
     def _read_norm(self, name: str) -> _Norm:
-        """In full precision whatever the rest: it costs no time, and halves what rounding loses."""
+        """In full precision whatever the rest: it costs no time, and bf16 loses less."""
         return _Norm(self._of[f"{name}.weight"].float(), self._of[f"{name}.bias"].float(), self._epsilon)
 
     @torch.inference_mode()

@@ -31,10 +31,8 @@ HARD = ("Challenge:", "Contest problem on", "Advanced:", "Hard proof in")
 POSITION_COST = 0.15  # of a try's logit, a position
 TRY_LEVEL, LEAVE_LEVEL = -1.5, -3.0  # logits of an average exercise's try, and of leaving
 FIRST_SKILL, SKILL_SPREAD = 0.2, 0.06  # of newcomers, in [0, 1]
-ADVANCED, MOST_ADVANCED = (
-    0.2,
-    0.95,
-)  # share of newcomers who know more already, and the skill of the best of them
+ADVANCED = 0.2  # share of newcomers who know more already
+MOST_ADVANCED = 0.95  # skill of the best of them
 KEPT = 0.3  # share of what a session taught that is still known at the next
 LEVEL_PENALTY, NOISE = 0.3, 1.0  # of the logging policy's scores
 LESSONS, COMFORTS = (0.0, 1.0, 2.0, 4.0, 8.0), (0.0, 0.1, 0.25)  # that the planner is searched among

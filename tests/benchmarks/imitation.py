@@ -1,11 +1,11 @@
-"""What is there to win for a policy that sees what a recommender sees? An upper bound by imitation of the oracles.
+"""What is there to win for a policy that sees what a recommender sees? A yardstick by imitation of the oracles.
 
     python -m tests.benchmarks.imitation [--config school.yaml] [--seeds 0] [--updates 2000] [key=value ...]
 
 The one-step oracle and the planner see every hidden state. The policy's own network plays live in the made-up world and
 is told at each step which items the oracle would show there (DAgger, Ross et al. 2011): labels that no log holds, from
-the truth that no simulator has. What it reaches so is near the most that its observations allow; where imitating the
-planner does not beat the one-step oracle, no learner could.
+the truth that no simulator has. What it reaches so is a yardstick of what its observations allow, no strict bound: the
+best policy under them need not be the one nearest to the planner.
 """
 
 import argparse
@@ -46,8 +46,8 @@ def imitate(config: Config, plan: tuple[float, ...], num_updates: int) -> SlateP
     optimiser = torch.optim.Adam(policy.parameters())
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=num_updates)
     observation = simulation.observe()
+    oracle = OraclePlayer(simulation.live, tasks.weights, config.rl.slate_length, plan)
     for _ in range(num_updates):
-        oracle = OraclePlayer(simulation.live, tasks.weights, config.rl.slate_length, plan)
         shown = oracle.choose(observation)  # [B, L]
         logits = policy.logits(*(observation[name] for name in STATE_COLUMNS))
         loss = -logits.log_softmax(-1).gather(1, shown).mean()

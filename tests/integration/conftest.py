@@ -3,9 +3,7 @@
 from pathlib import Path
 
 import pytest
-import ray
 
-from rl.policy.algorithm import build_algorithm
 from rl.policy.config import PPOSettings
 from tests.integration.shop_of_eight import SUMMARY_WIDTH, ShopOfEight, load_item_embeddings
 from tests.integration.training_on_eight import SHAPE, TINY
@@ -13,6 +11,8 @@ from tests.integration.training_on_eight import SHAPE, TINY
 
 @pytest.fixture(scope="module")
 def ray_of_four():
+    import ray
+
     ray.init(
         address="local",
         num_cpus=4,
@@ -27,6 +27,8 @@ def ray_of_four():
 
 @pytest.fixture
 def build():
+    from rl.policy.algorithm import build_algorithm  # RLlib takes seconds, which other tests need not spend
+
     built = []
 
     def build_tiny(seed=3, world=ShopOfEight, dqn=None, limits=None, **changes):
