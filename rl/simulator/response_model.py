@@ -173,9 +173,8 @@ class ResponseModel(nn.Module):
 
     def context(self, state: Tensor, past: Tensor) -> Tensor:
         """State and past, read. float32 [..., Z]."""
-        edge = torch.where(state > 0, self.most, self.least)
-        beyond = state / edge  # the log's largest sums are at 1
-        state = torch.where(beyond > 1, edge * (1 + beyond.clamp_min(1).log()), state)
+        beyond = torch.maximum(state / self.most, state / self.least).clamp_min(1)  # logged sums are at 1
+        state = state * (1 + beyond.log()) / beyond
         known = torch.cat([state, torch.tanh(self.past(past))], -1)
         read: Tensor = self.dropout(torch.cat([self.trunk(known), known], -1))
         return read

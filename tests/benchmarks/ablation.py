@@ -56,7 +56,11 @@ VARIANTS: dict[str, dict[str, object]] = {
     "pcgrad": {"rl.ppo.balance": "pcgrad"},
     "task weights fixed": {"rl.ppo.weight_concentration": None},
     "the highest look is kept": {"rl.ppo.judge_tolerance": 0.0},
-    "no early stop": {"rl.ppo.judge_tolerance": 1.0, "rl.ppo.judge_patience": 9_999, "rl.ppo.exploit_drop": 1e9},
+    "no early stop": {
+        "rl.ppo.judge_tolerance": 1.0,
+        "rl.ppo.judge_patience": 9_999,
+        "rl.ppo.exploit_drop": 1e9,
+    },
     "lambda 0.95": {"rl.ppo.gae_decay": 0.95},
     "lambda 0": {"rl.ppo.gae_decay": 0.0},
     "four times the rate, 60 rounds": {"rl.ppo.learning_rate": 2e-3, "rl.ppo.num_iterations": 60},

@@ -64,6 +64,32 @@ def test_running_sums_equal_stepping_one_by_one() -> None:
     torch.testing.assert_close(at_once[:, 5], state)
 
 
+def test_sessions_begun_anew_are_read_anew() -> None:
+    ensemble = an_ensemble(pessimism=1.0)
+    sessions = Sessions(ensemble, torch.randn(4, 5), torch.Generator().manual_seed(0))
+    slates, past = torch.randint(N, (4, L)), torch.randn(2, 5)
+    sessions.answer(slates)
+    going_on = [context[[0, 2]].clone() for context in sessions.contexts]
+
+    sessions.restart(torch.tensor([1, 3]), past)
+
+    begun = Sessions(ensemble, past, torch.Generator())
+    for context, kept, new in zip(sessions.contexts, going_on, begun.contexts, strict=True):
+        torch.testing.assert_close(context[[0, 2]], kept)
+        torch.testing.assert_close(context[[1, 3]], new)
+
+
+def test_pessimism_takes_off_the_members_deviation() -> None:
+    ensemble = an_ensemble(members=3, pessimism=0.5)
+    sessions = Sessions(ensemble, torch.randn(4, 5), torch.Generator().manual_seed(0))
+    slates = torch.randint(N, (4, L))
+    rewards, _ = sessions.expected_rewards(slates)
+
+    pessimistic, _, _ = sessions.answer(slates)
+
+    torch.testing.assert_close(pessimistic, (rewards.mean(0) - 0.5 * rewards.std(0)).clamp_min(0))
+
+
 def test_funnel_chances_fall_along_the_chain() -> None:
     ensemble = an_ensemble()
     sessions = Sessions(ensemble, torch.randn(7, 5), torch.Generator().manual_seed(0))
@@ -77,7 +103,7 @@ def test_funnel_chances_fall_along_the_chain() -> None:
 def test_choice_over_the_catalogue_sums_to_one() -> None:
     ensemble = an_ensemble("next_item", members=1)
     sessions = Sessions(ensemble, torch.randn(3, 5), torch.Generator().manual_seed(0))
-    model, context = ensemble.members[0], sessions.contexts()[0]
+    model, context = ensemble.members[0], sessions.contexts[0]
     vectors, biases = sessions.tables[0]
 
     response = torch.softmax(model.all_response_scores(context, vectors, biases), -1)
@@ -94,7 +120,7 @@ def test_choice_over_the_catalogue_sums_to_one() -> None:
 def test_worth_of_the_shelf_is_that_of_slates_of_one(mode: str) -> None:
     ensemble = an_ensemble(mode, members=1)
     sessions = Sessions(ensemble, torch.randn(3, 5), torch.Generator().manual_seed(0))
-    model, context = ensemble.members[0], sessions.contexts()[0]
+    model, context = ensemble.members[0], sessions.contexts[0]
     vectors, biases = sessions.tables[0]
     signed, paid = torch.tensor([[0.7, -0.3], [1.0, 0.0], [0.2, 0.8]]), torch.tensor([False, True])
 
