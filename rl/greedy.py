@@ -36,10 +36,12 @@ def greedy_scorer(
         items, responses, values, known = read(states, sessions)
         under_way = Sessions(ensemble, torch.from_numpy(states.past), torch.Generator())
         rows = torch.arange(len(known))
-        under_way.states = [
-            member.run(vectors, items, responses, values)[rows, known]
-            for member, (vectors, _) in zip(ensemble.members, under_way.tables, strict=True)
-        ]
+        under_way.place(
+            [
+                member.run(vectors, items, responses, values)[rows, known]
+                for member, (vectors, _) in zip(ensemble.members, under_way.tables, strict=True)
+            ]
+        )
         worth: NDArray[np.float32] = under_way.shelf_rewards(weights.expand(len(rows), -1)).numpy()
         return worth
 

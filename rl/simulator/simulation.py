@@ -59,10 +59,9 @@ class Sessions:
         self.generator = generator
         self.past = ensemble.past_features(past)
         count = len(past)
-        self.states = [member.start(count) for member in ensemble.members]
         self.tables = [member.item_table() for member in ensemble.members]
         self.member = torch.randint(len(ensemble.members), (count,), generator=generator)
-        self.contexts = self._read()
+        self.place([member.start(count) for member in ensemble.members])
 
     def restart(self, rows: Tensor, past: Tensor) -> None:
         """Begin new sessions at these rows."""
@@ -74,10 +73,11 @@ class Sessions:
         self.member[rows] = torch.randint(len(self.states), (len(rows),), generator=self.generator)
 
     @torch.no_grad()
-    def _read(self) -> list[Tensor]:
-        """Each member's reading of each session. M tensors [B, Z]."""
-        pairs = zip(self.ensemble.members, self.states, strict=True)
-        return [member.context(state, self.past) for member, state in pairs]
+    def place(self, states: list[Tensor]) -> None:
+        """Have each member stand at these states and read them. M tensors [B, R * C]."""
+        self.states = states
+        pairs = zip(self.ensemble.members, states, strict=True)
+        self.contexts = [member.context(state, self.past) for member, state in pairs]  # M tensors [B, Z]
 
     @torch.no_grad()
     def expected_rewards(self, slates: Tensor) -> tuple[Tensor, Tensor]:
@@ -138,12 +138,11 @@ class Sessions:
     def follow(self, slates: Tensor, responses: Tensor) -> None:
         """Move every member's state on by slates [B, L] and responses [B, L, K]."""
         paid = torch.from_numpy(self.ensemble.tasks.pays_value)
-        for index, member in enumerate(self.ensemble.members):
+        states = []
+        for member, state, (vectors, _) in zip(self.ensemble.members, self.states, self.tables, strict=True):
             values = responses * torch.where(paid, torch.tensor(member.shape.value_scale), torch.zeros(()))
-            self.states[index] = member.advance(
-                self.states[index], self.tables[index][0], slates, responses, values
-            )
-        self.contexts = self._read()
+            states.append(member.advance(state, vectors, slates, responses, values))
+        self.place(states)
 
     def _sample(self, chances: Tensor) -> Tensor:
         """Responses drawn along the funnel from joint chances [B, L, K]."""
