@@ -1,0 +1,129 @@
+"""What does the simulator believe of patience? Sessions of the planner, who sees far, judged step by step.
+
+    python -m tests.benchmarks.foresight [--config reader.yaml] [--seeds 0 1 2] [key=value ...]
+
+The logging policy, the one-step oracle and the planner play live in a made-up world. At every step each member of the
+fitted ensemble says what it expects of the very slate that is shown next, after all that truly came before; so no error
+of one step adds to the next. What a policy learned in the ensemble can hope for is what it believes of the planner late
+in a session. The last line is one JSON object: expected over true weighted reward a slate, by policy, in a session's
+first steps and from the tenth on.
+"""
+
+import argparse
+import json
+import logging
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipelines.artifacts import RunDirectory
+from pipelines.config import Config
+from pipelines.dataset import load_session_log, load_simulator
+from pipelines.demo import best_plan
+from pipelines.players import evaluation_sessions
+from pipelines.shop.logging_policy import make_shop
+from pipelines.shop.truth import LoggingPlayer, OraclePlayer, ShopSessions, live_sessions
+from rl.simulator.simulation import Sessions
+from rl.tasks import build_tasks
+from tests.benchmarks.simulator import fitted_shop
+
+BANDS = ((0, 2), (2, 5), (5, 10), (10, 20), (20, 40))  # steps from, steps before
+FIRST, LATE = slice(0, 2), slice(10, None)
+
+
+@torch.no_grad()
+def follow(
+    sessions: Sessions, live: ShopSessions, player: LoggingPlayer | OraclePlayer, max_steps: int
+) -> NDArray[np.float64]:
+    """Sums over the sessions under way: how many, true and expected responses by task, true and expected endings.
+
+    Returns:
+        float64 [T, 1 + 2 (K + 1)].
+    """
+    ensemble = sessions.ensemble
+    count = len(sessions.past)
+    under_way = torch.ones(count, dtype=torch.bool)
+    rows = []
+    for _ in range(max_steps):
+        slates = player.choose({"past": sessions.past})  # they need no more
+        _, chances = sessions.expected_rewards(slates)
+        _, responses, ended = live.answer(slates)
+        sessions.follow(slates, responses)
+        pairs = zip(ensemble.members, sessions.contexts, strict=True)
+        leaving = torch.stack([torch.sigmoid(member.leave(context)[:, 0]) for member, context in pairs])
+        seen = torch.cat([responses.sum(1), ended[:, None].float()], -1)  # [B, K + 1]
+        expected = torch.cat([chances.mean(0).sum(1), leaving.mean(0)[:, None]], -1)
+        rows.append(torch.cat([torch.ones(count, 1), seen, expected], -1)[under_way].double().sum(0))
+        under_way &= ~ended
+    return torch.stack(rows).numpy()
+
+
+def measure(config: Config) -> dict[str, NDArray[np.float64]]:
+    """What ``follow`` gives for each policy of the module's text."""
+    run, tasks, length = (
+        RunDirectory(config.paths.run),
+        build_tasks(config.rl.tasks),
+        config.rl.slate_length,
+    )
+    log, shop = load_session_log(run, config), make_shop(config.shop, config.seed)
+    chosen = evaluation_sessions(log, config.rl.evaluation.num_sessions)
+    past = torch.from_numpy(log.past[chosen])
+    ensemble = replace(load_simulator(run, config, "train"), pessimism=0.0)
+    plans = {"one-step oracle": (0.0,) * len(shop.world.plans[0]), "planner": best_plan(shop, log, config)}
+    out = {}
+    for name in ("logging", *plans):
+        live = live_sessions(shop, [log.session_ids[s] for s in chosen], tasks, config.seed + 1)
+        player = (
+            OraclePlayer(live, tasks.weights, length, plans[name])
+            if name in plans
+            else LoggingPlayer(shop, length, config.seed)
+        )
+        sessions = Sessions(ensemble, past, torch.Generator().manual_seed(config.seed))
+        out[name] = follow(sessions, live, player, ensemble.max_steps)
+    return out
+
+
+def main() -> None:
+    """Run the seeds, print the tables and the ratios."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--config", help="reader.yaml or school.yaml; without it, the shop")
+    parser.add_argument("--sessions", type=int, default=3_000)
+    parser.add_argument("overrides", nargs="*", help="settings as key=value")
+    options = parser.parse_args()
+    logging.disable(logging.WARNING)
+    size = [f"shop.num_sessions={options.sessions}", f"shop.num_users={3 * options.sessions // 8}"]
+    found: dict[str, list[NDArray[np.float64]]] = {}
+    for seed in options.seeds:
+        with tempfile.TemporaryDirectory() as folder:
+            config = fitted_shop(seed, Path(folder), size + options.overrides, options.config)
+            for name, sums in measure(config).items():
+                found.setdefault(name, []).append(sums)
+    tasks = build_tasks(config.rl.tasks)
+    titles = [*tasks.names, "end"]
+    print(f"\nTrue and expected a slate, seeds {options.seeds}")
+    print(f"{'':16}{'steps':>8}" + "".join(f"{title:>16}" for title in titles))
+    figures = {}
+    for name, parts in found.items():
+        sums = np.sum(parts, 0)
+        for first, end in BANDS:
+            rates = sums[first:end, 1:].sum(0) / max(sums[first:end, 0].sum(), 1)
+            true, expected = np.split(rates, 2)
+            cells = "".join(f"{t:>9.3f}{e:>7.3f}" for t, e in zip(true, expected, strict=True))
+            print(f"{name:16}{f'{first}-{end - 1}':>8}{cells}")
+        for part, steps in (("first", FIRST), ("late", LATE)):
+            true, expected = np.split(sums[steps, 1:].sum(0), 2)
+            weights = tasks.weights * tasks.signs
+            ratio = (expected[:-1] @ weights) / (true[:-1] @ weights)
+            figures[f"expected_vs_true_{part}_{name.replace(' ', '_').replace('-', '_')}"] = ratio
+    print(json.dumps({name: round(float(value), 3) for name, value in figures.items()}))
+
+
+if __name__ == "__main__":
+    main()
