@@ -81,6 +81,10 @@ class PPOSettings(BaseModel):
         "slate",
         description="A position answers for the slate's rewards, or its own: where items do not compete.",
     )
+    scale: Literal["round", "session"] = Field(
+        "round",
+        description="One scale for all advantages, or one for each session's task weights: to serve every trade-off.",
+    )
     balance: Balance = Field(
         "fixed",
         description="How tasks share the gradient: by weights, these over the returns' uncertainty, GradNorm, PCGrad.",

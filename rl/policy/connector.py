@@ -16,6 +16,9 @@ from rl.policy.module import SlateModule
 from rl.policy.moments import moments
 
 _LEAST_SCALE = 1e-6
+_LEAST_DEVIATION = (
+    0.1  # of a row's weighted advantage, over the mean row's: weights on noise alone are not followed
+)
 
 
 class FragmentsToBatch(ConnectorV2):  # type: ignore[misc]
@@ -91,14 +94,15 @@ def weigh_advantages(
     """The tasks' shares in each position's advantage.
 
     One scale divides them all after weighting, so that the objective stays the weighted return and the noise of a
-    rare task is not blown up.
+    rare task is not blown up. Or each row has one, the deviation that its own task weights give: sessions that ask for
+    rare or small rewards would else hardly move a policy that is to serve every trade-off.
 
     Args:
         advantages: float32 [M, K].
         rewards: Immediate reward. float32 [M, L, K].
         expected_rewards: Its prediction. float32 [M, L, K].
         task_weights: float32 [M, K].
-        settings: What a position answers for.
+        settings: What a position answers for, and what has a scale of its own.
 
     Returns:
         Each task's mean is 0, the standard deviation of their sum 1. float32 [M, L, K].
@@ -107,9 +111,21 @@ def weigh_advantages(
         shares = position_advantages(advantages, rewards, expected_rewards, task_weights)
     else:
         shares = (advantages * task_weights).unsqueeze(1).expand_as(rewards)
+    if settings.scale == "session":
+        shares = shares / _deviations(advantages, task_weights)[:, None, None]
     mean, _ = moments(shares.flatten(0, 1))  # [K]
     _, variance = moments(shares.sum(-1).flatten())
     return (shares - mean) / variance.sqrt().clamp_min(_LEAST_SCALE)
+
+
+def _deviations(advantages: Tensor, task_weights: Tensor) -> Tensor:
+    """Standard deviation of the slates' weighted advantages at each row's task weights. float32 [M]."""
+    mean, _ = moments(advantages)
+    centred = advantages - mean
+    covariance, _ = moments(centred[:, :, None] * centred[:, None])  # [K, K]
+    deviations = ((task_weights @ covariance) * task_weights).sum(-1).clamp_min(0).sqrt()
+    usual, _ = moments(deviations)
+    return torch.maximum(deviations, _LEAST_DEVIATION * usual).clamp_min(_LEAST_SCALE)
 
 
 def _drawn_slates(module: SlateModule, fragments: list[Fragment], device: torch.device) -> dict[str, Tensor]:

@@ -61,6 +61,7 @@ VARIANTS: dict[str, dict[str, object]] = {
         "rl.ppo.judge_patience": 9_999,
         "rl.ppo.exploit_drop": 1e9,
     },
+    "a scale for each session": {"rl.ppo.scale": "session"},
     "lambda 0.95": {"rl.ppo.gae_decay": 0.95},
     "lambda 0": {"rl.ppo.gae_decay": 0.0},
     "four times the rate, 60 rounds": {"rl.ppo.learning_rate": 2e-3, "rl.ppo.num_iterations": 60},

@@ -55,7 +55,9 @@ def at(config: Config, pair: tuple[str, str], share: float) -> Config:
 
 def train(config: Config, concentration: float | None) -> SlatePolicy:
     """A policy for the config's task weights, or for weights drawn around them."""
-    changed = override_config(config, {"rl.ppo.weight_concentration": concentration})
+    every = concentration is not None
+    settings = {"rl.ppo.weight_concentration": concentration, "rl.ppo.scale": "session" if every else "round"}
+    changed = override_config(config, settings)
     with connect(config.cluster):
         return train_policy(RunDirectory(config.paths.run), changed, lambda look, kept: None, None).policy
 

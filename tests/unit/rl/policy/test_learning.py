@@ -111,6 +111,34 @@ def test_rare_task_is_blown_up_only_on_request():
     assert shares[1] == pytest.approx(0.7, abs=0.1)
 
 
+def test_every_trade_off_is_learned_as_eagerly():
+    torch.manual_seed(0)
+    advantages = torch.randn(2000, 2) * torch.tensor([1.0, 0.05])
+    rewards = torch.zeros(2000, 3, 2)
+    only_first, only_second, both = torch.eye(2)[0], torch.eye(2)[1], torch.tensor([0.5, 0.5])
+    task_weights = torch.stack([only_first, only_second, both])[torch.arange(2000) % 3]
+
+    settings = PPOSettings(scale="session")
+    shares = weigh_advantages(advantages, rewards, rewards, task_weights, settings)[:, 0]  # [M, K]
+
+    asked_first, asked_second, asked_both = (shares[start::3] for start in range(3))
+    assert asked_first.sum(-1).std() == pytest.approx(1.0, abs=0.1)
+    assert asked_second.sum(-1).std() == pytest.approx(1.0, abs=0.1)
+    assert asked_both.std(0)[1] / asked_both.std(0)[0] == pytest.approx(0.05, abs=0.01)
+
+
+def test_weights_on_noise_alone_are_not_followed():
+    torch.manual_seed(0)
+    advantages = torch.randn(1000, 2) * torch.tensor([1.0, 1e-5])
+    rewards = torch.zeros(1000, 3, 2)
+    task_weights = torch.eye(2)[torch.arange(1000) % 2]
+
+    settings = PPOSettings(scale="session")
+    combined = weigh_advantages(advantages, rewards, rewards, task_weights, settings).sum(-1)
+
+    assert combined[1::2].std() < 1e-3 * combined[::2].std()
+
+
 def test_samplers_and_learners_agree_on_probabilities(module):
     module.train()
     rows = {name: torch.from_numpy(values) for name, values in observation((50,)).items()}
