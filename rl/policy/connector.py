@@ -16,9 +16,7 @@ from rl.policy.module import SlateModule
 from rl.policy.moments import moments
 
 _LEAST_SCALE = 1e-6
-_LEAST_DEVIATION = (
-    0.1  # of a row's weighted advantage, over the mean row's: weights on noise alone are not followed
-)
+_LEAST_DEVIATION = 0.1  # over the mean row's: weights on noise alone are not followed
 
 
 class FragmentsToBatch(ConnectorV2):  # type: ignore[misc]

@@ -66,10 +66,9 @@ class Sessions:
     def restart(self, rows: Tensor, past: Tensor) -> None:
         """Begin new sessions at these rows."""
         self.past[rows] = self.ensemble.past_features(past)
-        fresh = self.past[rows]
         for member, state, context in zip(self.ensemble.members, self.states, self.contexts, strict=True):
             state[rows] = 0.0
-            context[rows] = member.context(state[rows], fresh)
+            context[rows] = member.context(state[rows], self.past[rows])
         self.member[rows] = torch.randint(len(self.states), (len(rows),), generator=self.generator)
 
     @torch.no_grad()
@@ -119,10 +118,8 @@ class Sessions:
         rewards, chances = self.expected_rewards(slates)
         mean = rewards.mean(0)
         if self.ensemble.pessimism > 0 and len(self.states) > 1:
-            variance = (rewards - mean).square().sum(0) / (
-                len(rewards) - 1
-            )  # torch's own is ten times slower
-            mean = mean - self.ensemble.pessimism * variance.sqrt()
+            squares = (rewards - mean).square().sum(0)  # torch's own std is slow over so short an axis
+            mean = mean - self.ensemble.pessimism * (squares / (len(rewards) - 1)).sqrt()
             sign = torch.from_numpy(self.ensemble.tasks.signs)
             mean = torch.where(sign > 0, mean.clamp_min(0), mean)
         own = chances[self.member, torch.arange(len(slates))]  # [B, L, K]

@@ -64,11 +64,8 @@ def follow(
 
 def measure(config: Config) -> dict[str, NDArray[np.float64]]:
     """What ``follow`` gives for each policy of the module's text."""
-    run, tasks, length = (
-        RunDirectory(config.paths.run),
-        build_tasks(config.rl.tasks),
-        config.rl.slate_length,
-    )
+    run, tasks = RunDirectory(config.paths.run), build_tasks(config.rl.tasks)
+    length = config.rl.slate_length
     log, shop = load_session_log(run, config), make_shop(config.shop, config.seed)
     chosen = evaluation_sessions(log, config.rl.evaluation.num_sessions)
     past = torch.from_numpy(log.past[chosen])

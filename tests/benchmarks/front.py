@@ -55,9 +55,8 @@ def at(config: Config, pair: tuple[str, str], share: float) -> Config:
 
 def train(config: Config, concentration: float | None) -> SlatePolicy:
     """A policy for the config's task weights, or for weights drawn around them."""
-    every = concentration is not None
-    settings = {"rl.ppo.weight_concentration": concentration, "rl.ppo.scale": "session" if every else "round"}
-    changed = override_config(config, settings)
+    scale = "round" if concentration is None else "session"
+    changed = override_config(config, {"rl.ppo.weight_concentration": concentration, "rl.ppo.scale": scale})
     with connect(config.cluster):
         return train_policy(RunDirectory(config.paths.run), changed, lambda look, kept: None, None).policy
 

@@ -6,46 +6,11 @@ from encoders.sessions import LoggedSlates, SessionLog
 from rl.players import GreedyPlayer, StatelessPlayer, play
 from rl.simulator.config import SimulatorConfig
 from rl.simulator.fitting import fit_member, response_shape, step_losses
-from rl.simulator.response_model import ResponseModel, ResponseShape
+from rl.simulator.response_model import ResponseModel
 from rl.simulator.simulation import Ensemble, Sessions, Simulation, Trace, draw_task_weights, summary_width
 from rl.simulator.steps import Steps, build_steps, complete_funnel
 from rl.simulator.storage import ensemble_files, load_ensemble
-from rl.tasks import TaskConfig, Tasks, build_tasks
-
-N, L, P = 6, 2, 4
-
-
-def two_tasks() -> Tasks:
-    return build_tasks({"view": TaskConfig(), "buy": TaskConfig(after="view")})
-
-
-def a_shape(mode: str = "slate") -> ResponseShape:
-    return ResponseShape.model_validate(
-        {
-            "mode": mode,
-            "num_items": N,
-            "slate_length": L if mode == "slate" else 1,
-            "feature_width": P,
-            "past_width": P,
-            "parents": (-1, 0),
-            "item_width": 3,
-            "sum_width": 4,
-            "hidden": 8,
-            "dropout": 0.0,
-            "value_scale": (1.0, 1.0),
-            "value_cap": (1.0, 1.0),
-        }
-    )
-
-
-def an_ensemble(mode: str = "slate", members: int = 2, pessimism: float = 0.0) -> Ensemble:
-    torch.manual_seed(0)
-    models = []
-    for _ in range(members):
-        model = ResponseModel(a_shape(mode), torch.randn(N, P))
-        torch.nn.init.normal_(model.query.weight, 0.0, 0.5)
-        models.append(model.eval().requires_grad_(False))
-    return Ensemble(tuple(models), two_tasks(), torch.zeros(5), torch.randn(5, P), 8, pessimism)
+from tests.unit.rl.simulator.ensembles import L, N, P, an_ensemble, two_tasks
 
 
 def test_running_sums_equal_stepping_one_by_one() -> None:
