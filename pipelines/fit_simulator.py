@@ -21,6 +21,7 @@ from rl.simulator.response_model import ResponseModel, fixed_features
 from rl.simulator.simulation import Ensemble
 from rl.simulator.steps import Steps, build_steps
 from rl.simulator.storage import ensemble_files, user_bucket
+from rl.simulator.tastes import compared_texts
 from rl.tasks import Tasks, build_tasks
 
 logger = logging.getLogger(__name__)
@@ -102,22 +103,29 @@ def fit_ensemble(
     """
     import ray
 
+    pasts = log.past[log.sessions("train")]
     item_mean, item_projection = fixed_features(embeddings, settings.text_width)
-    past_mean, past_projection = fixed_features(log.past[log.sessions("train")], settings.text_width)
+    past_mean, past_projection = fixed_features(pasts, settings.text_width)
+    directions = compared_texts(embeddings, settings.compared_width)
     steps = build_steps(log, sessions, tasks.parents, settings.max_steps)
+    texts = (embeddings - item_mean) @ directions
+    texts /= np.maximum(np.linalg.norm(texts, axis=1, keepdims=True), 1e-6)
     item_features = torch.from_numpy((embeddings - item_mean) @ item_projection)
+    item_texts = torch.from_numpy(texts)
+    size = np.linalg.norm((pasts - past_mean) @ directions, axis=1)
+    past_projection = np.hstack([past_projection, directions / max(float(np.sqrt((size**2).mean())), 1e-6)])
     past = torch.from_numpy((log.past[steps.session.numpy()] - past_mean) @ past_projection)
     held_back = _held_back(log, steps)
     widths = (settings.text_width, settings.text_width)
     slates = log.slates is not None
     shape = response_shape(settings, steps, tasks.parents, len(embeddings), widths, slates)
-    shared = ray.put((shape, item_features, steps, past, held_back, settings, resample))
+    shared = ray.put((shape, item_features, item_texts, steps, past, held_back, settings, resample))
     fit = ray.remote(num_cpus=1)(_fit_one)
     waiting = [fit.remote(shared, seed + index) for index in range(num_members)]
     fitted = [ray.get(result) for result in track(waiting, total=num_members, what="simulator members")]
     members = []
     for state, _ in fitted:
-        member = ResponseModel(shape, item_features)
+        member = ResponseModel(shape, item_features, item_texts)
         member.load_state_dict({name: torch.tensor(value) for name, value in state.items()})
         members.append(member.eval().requires_grad_(False))
     ensemble = Ensemble(
@@ -133,8 +141,10 @@ def fit_ensemble(
 
 def _fit_one(shared: Any, seed: int) -> tuple[dict[str, NDArray[np.float32]], FitReport]:
     torch.set_num_threads(1)
-    shape, item_features, steps, past, held_back, settings, resample = shared
-    member, report = fit_member(shape, item_features, steps, past, held_back, settings, seed, resample)
+    shape, item_features, item_texts, steps, past, held_back, settings, resample = shared
+    member, report = fit_member(
+        shape, item_features, item_texts, steps, past, held_back, settings, seed, resample
+    )
     return {name: value.numpy() for name, value in member.state_dict().items()}, report
 
 

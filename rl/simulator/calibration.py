@@ -24,7 +24,7 @@ def calibrate(model: ResponseModel, steps: Steps, past: Tensor) -> None:
         reached = (answered if parent < 0 else responses[..., parent]) > 0
         model.level.bias[1 + task] += _shift(scores[..., 1 + task][reached], responses[..., task][reached])
     after = context[:, 1:][steps.known]
-    model.leave.bias.add_(_shift(model.leave(after)[..., 0], steps.left[steps.known].float()))
+    model.leave.bias.add_(_shift(model.leaving(after), steps.left[steps.known].float()))
 
 
 def _shift(logit: Tensor, target: Tensor) -> Tensor:

@@ -40,6 +40,14 @@ class SimulatorConfig(BaseModel):
         ge=1,
         description="Leading directions of the text embeddings that are read; more drown what matters.",
     )
+    taste_width: int = Field(
+        0,
+        ge=0,
+        description="Directions of taste in which items are compared with the past and with what was taken; 0: none.",
+    )
+    likeness_width: int = Field(
+        64, ge=1, description="Leading directions of the text embeddings that tastes are learned from."
+    )
     reach: float = Field(
         1.0,
         gt=0,
@@ -50,3 +58,8 @@ class SimulatorConfig(BaseModel):
     hidden: int = Field(32, ge=1, description="Width of the trunk.")
     dropout: float = Field(0.3, ge=0, lt=1, description="Dropout on the state.")
     num_negatives: int = Field(256, ge=1, description="Sampled items a step, for logs without slates.")
+
+    @property
+    def compared_width(self) -> int:
+        """Directions of the texts that are compared: none without tastes."""
+        return self.likeness_width if self.taste_width else 0

@@ -14,6 +14,10 @@ from rl.simulator.response_model import ResponseModel, ResponseShape
 from rl.simulator.steps import Steps
 
 _LARGEST_GRADIENT = 2.0  # norm
+_DIRECTION_RATE = (
+    0.2  # of the learning rate: tastes start at the text's leading directions, and should stay near
+)
+_PRIOR_TRIES = 20  # that an item's logged rate starts from, at the rate of all
 _MAX_BOUND = 2000  # sessions whose running sums set the bounds
 
 
@@ -45,6 +49,8 @@ def response_shape(
         slate_length=steps.items.shape[2],
         feature_width=widths[0],
         past_width=widths[1],
+        likeness_width=config.compared_width,
+        taste_width=config.taste_width,
         parents=parents,
         item_width=config.item_width,
         sum_width=config.sum_width,
@@ -99,9 +105,8 @@ def _choice_loss(
     item_log_rate: Tensor,
     num_negatives: int | None,
 ) -> Tensor:
-    width = model.shape.item_width
-    query: Tensor = model.query(context)[:, :width]  # the response head's
-    vectors = vectors[:, :width]
+    query = model.queries(context)[:, 0]  # the response head's
+    vectors = model.matched(vectors)
     own = (query * vectors[chosen]).sum(-1) + biases[chosen, 0]
     loss: Tensor
     if num_negatives is None or num_negatives >= model.shape.num_items:
@@ -136,13 +141,15 @@ def _value_loss(model: ResponseModel, scores: Tensor, responses: Tensor, values:
 
 
 def _leave_loss(model: ResponseModel, context: Tensor, left: Tensor) -> Tensor:
-    logit = model.leave(context)[..., 0]
-    return nn.functional.binary_cross_entropy_with_logits(logit, left.float(), reduction="sum")
+    return nn.functional.binary_cross_entropy_with_logits(
+        model.leaving(context), left.float(), reduction="sum"
+    )
 
 
 def fit_member(
     shape: ResponseShape,
     item_features: Tensor,
+    item_texts: Tensor,
     steps: Steps,
     past: Tensor,
     held_back: NDArray[np.bool_],
@@ -155,8 +162,9 @@ def fit_member(
     Args:
         shape: Its sizes.
         item_features: Fixed features of the catalogue. float32 [N, feature_width].
+        item_texts: What is compared of it, unit vectors. float32 [N, likeness_width].
         steps: Sessions to learn from, S of them.
-        past: Fixed features of each session's past. float32 [S, past_width].
+        past: Fixed features of each session's past, and its text. float32 [S, past_width + likeness_width].
         held_back: Sessions kept for the early stop, none of whose users are learned from. bool [S].
         config: Optimiser settings.
         seed: Of initial weights, batches and negatives.
@@ -165,7 +173,7 @@ def fit_member(
     """
     torch.manual_seed(seed)
     dice = np.random.default_rng(seed)
-    model = ResponseModel(shape, item_features)
+    model = ResponseModel(shape, item_features, item_texts)
     learn, hold = np.flatnonzero(~held_back), torch.from_numpy(np.flatnonzero(held_back))
     if resample:
         learn = dice.choice(learn, len(learn))
@@ -173,10 +181,14 @@ def fit_member(
     if shape.mode == "next_item":
         model.base_score.copy_(log_rate)  # decay then pulls towards popularity, not towards all items alike
     _start_at_rates(model, steps)
+    _note_item_rates(model, steps.rows(torch.from_numpy(np.unique(learn))))
     optimiser = _optimiser(model, config)
     batches = max(1, -(-len(learn) // config.batch_sessions))
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, config.learning_rate, total_steps=config.num_epochs * batches, pct_start=0.1
+        optimiser,
+        [group["lr"] for group in optimiser.param_groups],
+        total_steps=config.num_epochs * batches,
+        pct_start=0.1,
     )
     best, best_loss, best_epoch, epoch = copy.deepcopy(model.state_dict()), float("inf"), 0, 0
     for epoch in range(config.num_epochs):
@@ -250,12 +262,29 @@ def _start_at_rates(model: ResponseModel, steps: Steps) -> None:
         model.leave.bias.fill_(float(logit(left)))
 
 
+def _note_item_rates(model: ResponseModel, steps: Steps) -> None:
+    """Set the items' logged rates, those of rare items near the mean of all."""
+    shown = (steps.items >= 0) & steps.known[..., None]  # [S, T, L]
+    items, responses = steps.items[shown], steps.responses[shown]  # [n], [n, K]
+    for task, parent in enumerate(model.shape.parents):
+        chance = torch.ones_like(responses[:, 0]) if parent < 0 else responses[:, parent]
+        tried = torch.bincount(items, chance, model.shape.num_items)
+        done = torch.bincount(items, chance * responses[:, task], model.shape.num_items)
+        mean = done.sum() / tried.sum().clamp_min(1)
+        model.item_rates[:, task] = (done + _PRIOR_TRIES * mean) / (tried + _PRIOR_TRIES)
+
+
 def _optimiser(model: ResponseModel, config: SimulatorConfig) -> torch.optim.Optimizer:
     tables = [model.item, model.item_bias, model.text_item.weight, model.text_bias.weight]
-    ids = {id(p) for p in tables}
+    ids = {id(p) for p in (*tables, model.tastes.directions)}
     rest = [p for p in model.parameters() if id(p) not in ids]
     groups = [
         {"params": tables, "weight_decay": config.item_decay},
         {"params": rest, "weight_decay": config.weight_decay},
+        {
+            "params": [model.tastes.directions],
+            "weight_decay": 0.0,
+            "lr": _DIRECTION_RATE * config.learning_rate,
+        },
     ]
     return torch.optim.AdamW(groups, lr=config.learning_rate)

@@ -1,7 +1,8 @@
 """The response model: chance of each task's response at each position, its value, and the chance of leaving.
 
 A state is a bank of linear running sums over the session's steps at several decays, beside the user's past. It sees
-what was shown and ignored as well as what was taken, because both change what comes later.
+what was shown and ignored as well as what was taken, because both change what comes later. Tastes have sums of their
+own (``tastes.py``).
 """
 
 from typing import Literal, NamedTuple
@@ -11,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
+
+from rl.simulator.tastes import Tastes
 
 DECAYS = (0.5, 0.8, 0.95, 1.0)
 _UNBOUNDED = 1e9  # edge of running sums before the log's range is known
@@ -27,6 +30,8 @@ class ResponseShape(BaseModel):
     slate_length: int
     feature_width: int  # of the fixed item features
     past_width: int  # of the fixed past features
+    likeness_width: int  # of the texts, of items and pasts, that are compared
+    taste_width: int  # of the tastes read from them
     parents: tuple[int, ...]  # [K]
     item_width: int
     sum_width: int
@@ -47,34 +52,41 @@ class ResponseModel(nn.Module):
     """One member of the simulator."""
 
     item_features: Tensor
-    least: Tensor  # [R * C] running sums beyond which only their logarithm counts; see ``bound_states``
+    item_texts: Tensor
+    item_rates: Tensor  # [N, K] the log's shares of responses to the item, among those that had their chance
+    least: Tensor  # [R * C] learned sums beyond which only their logarithm counts; see ``bound_states``
     most: Tensor
     base_score: Tensor  # [N] log share of the log's choices, for logs without slates; 0 otherwise
 
-    def __init__(self, shape: ResponseShape, item_features: Tensor) -> None:
+    def __init__(self, shape: ResponseShape, item_features: Tensor, item_texts: Tensor) -> None:
+        """``item_features`` are fixed ones [N, feature_width], ``item_texts`` what is compared [N, likeness_width]."""
         super().__init__()
         self.shape = shape
         self.register_buffer("base_score", torch.zeros(shape.num_items))
         tasks, width = len(shape.parents), shape.item_width
         self.register_buffer("item_features", item_features)
+        self.register_buffer("item_texts", item_texts)
+        self.register_buffer("item_rates", torch.zeros(shape.num_items, tasks))
+        heads = 1 + 2 * tasks
         self.text_item = nn.Linear(shape.feature_width, width)
         self.item = nn.Parameter(0.1 * torch.randn(shape.num_items, width))
-        self.item_bias = nn.Parameter(torch.zeros(shape.num_items, 1 + 2 * tasks))
-        self.text_bias = nn.Linear(shape.feature_width, 1 + 2 * tasks)
+        self.item_bias = nn.Parameter(torch.zeros(shape.num_items, heads))
+        self.text_bias = nn.Linear(shape.feature_width, heads)
         nn.init.zeros_(self.text_bias.weight)
         nn.init.zeros_(self.text_bias.bias)
         self.position_bias = nn.Parameter(torch.zeros(shape.slate_length))
+        self.tastes = Tastes(shape.likeness_width, shape.taste_width, shape.parents, heads)
         self.accumulate = nn.Linear(self.step_width, shape.sum_width)
         self.past = nn.Linear(shape.past_width, width)
         known = shape.sum_width * len(DECAYS) + width
         self.trunk = nn.Sequential(nn.Linear(known, shape.hidden), nn.ReLU())
         self.dropout = nn.Dropout(shape.dropout)
-        self.level = nn.Linear(known + shape.hidden, 1 + 2 * tasks)
-        self.query = nn.Linear(known + shape.hidden, (1 + 2 * tasks) * width)
+        self.level = nn.Linear(known + shape.hidden, heads)
+        self.query = nn.Linear(known + shape.hidden, heads * width)
         nn.init.normal_(self.query.weight, 0.0, 0.02)
         self.leave = nn.Linear(known + shape.hidden, 1)
-        self.register_buffer("least", torch.full((self.state_width,), -_UNBOUNDED))
-        self.register_buffer("most", torch.full((self.state_width,), _UNBOUNDED))
+        self.register_buffer("least", torch.full((shape.sum_width * len(DECAYS),), -_UNBOUNDED))
+        self.register_buffer("most", torch.full_like(self.least, _UNBOUNDED))
         nn.init.constant_(self.leave.bias, -2.5)
 
     @property
@@ -90,24 +102,26 @@ class ResponseModel(nn.Module):
 
     @property
     def state_width(self) -> int:
-        """Width of the running sums."""
-        return self.shape.sum_width * len(DECAYS)
+        """Width of a state: learned sums [R, C], and the surprises of ``Tastes``."""
+        return len(self.least) + self.tastes.state_width
 
     def item_table(self) -> tuple[Tensor, Tensor]:
-        """Vectors [N + 1, trace_width], the last row zero for empty places, and biases [N, 1 + 2K].
+        """Vectors [N + 1, V], the last row zero for empty places, and biases [N, 1 + 2K].
 
-        The first ``item_width`` columns of a vector meet queries; the others repeat the biases of response and tasks.
-        They tell what a step leaves behind: an item that is opened by all and bought by none is known from many
-        slates, and what it does to the rest of a session from few.
+        A vector holds tastes, what meets learned queries, the biases of response and tasks, and logged rates. The two
+        in the middle, of ``trace_width``, tell what a step leaves behind: an item that is opened by all and bought by
+        none is known from many slates, and what it does to the rest of a session from few.
         """
         biases = self.text_bias(self.item_features) + self.item_bias
         matched = self.text_item(self.item_features) + self.item
-        vectors = torch.cat([matched, biases[:, : 1 + len(self.shape.parents)]], 1)
+        tastes = self.item_texts @ self.tastes.directions
+        vectors = torch.cat([tastes, matched, biases[:, : 1 + len(self.shape.parents)], self.item_rates], 1)
         return torch.cat([vectors, torch.zeros_like(vectors[:1])]), biases
 
     def step_features(self, vectors: Tensor, items: Tensor, responses: Tensor, values: Tensor) -> Tensor:
         """What a step leaves behind: items taken by task, items shown, the first, counts and values. [..., F]."""
-        shown = vectors[items]  # [..., L, W]
+        left = vectors[:, self.shape.taste_width :][:, : self.trace_width]
+        shown = left[items]  # [..., L, W]
         if self.shape.mode == "next_item":  # the log shows no slates, so neither may the simulator
             shown_mean, first = torch.zeros_like(shown[..., 0, :]), torch.zeros_like(shown[..., 0, :])
         else:
@@ -120,6 +134,15 @@ class ResponseModel(nn.Module):
         ignored = (1 - answered) if self.shape.mode == "slate" else torch.zeros_like(answered)
         return torch.cat([taken, shown_mean, first, counts, worth, answered, ignored], -1)
 
+    def _step(
+        self, vectors: Tensor, items: Tensor, responses: Tensor, values: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """What a step adds to each learned sum [..., C] and to surprises [..., K * (Q + 1)]."""
+        learned = self.accumulate(self.step_features(vectors, items, responses, values))
+        known, width = vectors[items], self.shape.taste_width
+        tastes, rates = known[..., :width], known[..., -len(self.shape.parents) :]
+        return learned, self.tastes.step(tastes, rates, responses, self.shape.mode == "slate")
+
     def _decays(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """Decays of the running sums, and what a step weighs in each.
 
@@ -130,62 +153,88 @@ class ResponseModel(nn.Module):
         return decays, torch.where(decays < 1, 1 - decays, torch.ones_like(decays))
 
     def run(self, vectors: Tensor, items: Tensor, responses: Tensor, values: Tensor) -> Tensor:
-        """States before every step and after the last. float32 [S, T + 1, R * C]."""
-        added = self.accumulate(self.step_features(vectors, items, responses, values))  # [S, T, C]
-        decays, scale = self._decays(added)
-        length = added.shape[1]
-        age = torch.arange(length, device=added.device)[:, None] - torch.arange(length, device=added.device)
+        """States before every step and after the last. float32 [S, T + 1, state_width]."""
+        learned, surprise = self._step(vectors, items, responses, values)  # [S, T, ...]
+        decays, scale = self._decays(learned)
+        length = learned.shape[1]
+        age = torch.arange(length, device=learned.device)[:, None] - torch.arange(
+            length, device=learned.device
+        )
         kernel = torch.where(
             age >= 0, decays[:, None, None] ** age.clamp_min(0), torch.zeros(())
         )  # [R, T, T]
-        sums = torch.einsum("rts,bsc->btrc", kernel * scale[:, None, None], added).flatten(2)
-        return torch.cat([torch.zeros_like(sums[:, :1]), sums], 1)
+        sums = torch.einsum("rts,bsc->btrc", kernel * scale[:, None, None], learned).flatten(2)
+        states = torch.cat([sums, surprise.cumsum(1)], -1)
+        return torch.cat([torch.zeros_like(states[:, :1]), states], 1)
 
     @torch.no_grad()
     def bound_states(self, states: Tensor, reach: float) -> None:
-        """Sums beyond ``reach`` times the log's range go on by their logarithm.
+        """Learned sums beyond ``reach`` times the log's range go on by their logarithm.
 
         A policy can drive a sum much further than the log ever did, where a linear reading of it promises anything; and
         a sum that stopped at the edge would promise nothing for going on, so that nobody learns to.
 
         Args:
-            states: Logged ones. float32 [n, R * C].
+            states: Logged ones. float32 [n, state_width].
             reach: Multiples of the sums' 1% and 99% quantiles.
         """
-        ranked = states.sort(0).values
+        ranked = states[:, : len(self.least)].sort(0).values
         edge = (len(states) - 1) // 100
         self.least.copy_((ranked[edge] * reach).clamp_max(-_LEAST_EDGE))
         self.most.copy_((ranked[len(states) - 1 - edge] * reach).clamp_min(_LEAST_EDGE))
 
     def start(self, count: int) -> Tensor:
-        """The state of sessions that begin. float32 [B, R * C]."""
+        """The state of sessions that begin. float32 [B, state_width]."""
         return self.level.weight.new_zeros(count, self.state_width)
 
     def advance(
         self, state: Tensor, vectors: Tensor, items: Tensor, responses: Tensor, values: Tensor
     ) -> Tensor:
-        """The state after one more step. float32 [B, R * C]."""
-        added = self.accumulate(self.step_features(vectors, items, responses, values))  # [B, C]
-        decays, scale = self._decays(added)
-        sums = state.view(len(state), len(DECAYS), -1)
-        advanced: Tensor = sums * decays[:, None] + added[:, None] * scale[:, None]
-        return advanced.flatten(1)
+        """The state after one more step. float32 [B, state_width]."""
+        learned, surprise = self._step(vectors, items, responses, values)
+        decays, scale = self._decays(learned)
+        sums = state[:, : len(self.least)].view(len(state), len(DECAYS), -1)
+        sums = sums * decays[:, None] + learned[:, None] * scale[:, None]
+        return torch.cat([sums.flatten(1), state[:, len(self.least) :] + surprise], 1)
 
     def context(self, state: Tensor, past: Tensor) -> Tensor:
-        """State and past, read. float32 [..., Z]."""
-        beyond = torch.maximum(state / self.most, state / self.least).clamp_min(1)  # logged sums are at 1
-        state = state * (1 + beyond.log()) / beyond
-        known = torch.cat([state, torch.tanh(self.past(past))], -1)
+        """State and past, read; then what likeness asks for. float32 [..., Z + H * Q]."""
+        features, text = past[..., : self.shape.past_width], past[..., self.shape.past_width :]
+        learned, surprises = state[..., : len(self.least)], state[..., len(self.least) :]
+        beyond = torch.maximum(learned / self.most, learned / self.least).clamp_min(1)  # logged sums are at 1
+        learned = learned * (1 + beyond.log()) / beyond
+        known = torch.cat([learned, torch.tanh(self.past(features))], -1)
         read: Tensor = self.dropout(torch.cat([self.trunk(known), known], -1))
-        return read
+        asked = self.tastes.asked(surprises, text)
+        return torch.cat([read, asked.flatten(-2)], -1)
+
+    def queries(self, context: Tensor) -> Tensor:
+        """What each score asks of ``matched``. float32 [..., H, Q + item_width]."""
+        learned, asked = (
+            self.query(context[..., : self.query.in_features]),
+            context[..., self.query.in_features :],
+        )
+        parts = ((asked, self.shape.taste_width), (learned, self.shape.item_width))
+        return torch.cat([p.view(*p.shape[:-1], self.level.out_features, width) for p, width in parts], -1)
+
+    def matched(self, vectors: Tensor) -> Tensor:
+        """The part of items' vectors that meets queries. float32 [..., Q + item_width]."""
+        return vectors[..., : self.shape.taste_width + self.shape.item_width]
+
+    def levels(self, context: Tensor) -> Tensor:
+        """What all items' scores share. float32 [..., H]."""
+        levels: Tensor = self.level(context[..., : self.level.in_features])
+        return levels
+
+    def leaving(self, context: Tensor) -> Tensor:
+        """Logits of leaving now. float32 [...]."""
+        logit: Tensor = self.leave(context[..., : self.leave.in_features])
+        return logit[..., 0]
 
     def scores(self, context: Tensor, vectors: Tensor, biases: Tensor, items: Tensor) -> Tensor:
         """Logits of response, tasks given response, and log values, without position. [..., L, 1 + 2K]."""
-        heads = 1 + 2 * len(self.shape.parents)
-        queries: Tensor = self.query(context)
-        queries = queries.view(*queries.shape[:-1], heads, self.shape.item_width)
-        match = vectors[items][..., : self.shape.item_width] @ queries.transpose(-1, -2)  # [..., L, heads]
-        level = self.level(context)
+        match = self.matched(vectors[items]) @ self.queries(context).transpose(-1, -2)  # [..., L, H]
+        level = self.levels(context)
         if self.shape.mode == "next_item":  # a choice over the catalogue knows no level
             level = torch.cat([torch.zeros_like(level[..., :1]), level[..., 1:]], -1)
         scored: Tensor = match + biases[items] + level[..., None, :]
@@ -193,8 +242,7 @@ class ResponseModel(nn.Module):
 
     def all_response_scores(self, context: Tensor, vectors: Tensor, biases: Tensor) -> Tensor:
         """Response logits of the whole catalogue, without position and level. float32 [..., N]."""
-        query: Tensor = self.query(context)[..., : self.shape.item_width]  # the first head's
-        return query @ vectors[:-1, : self.shape.item_width].T + biases[:, 0]
+        return self.queries(context)[..., 0, :] @ self.matched(vectors[:-1]).T + biases[:, 0]
 
     def positions(self, length: int) -> Tensor:
         """Position effects on the response's logit; those below the longest logged slate repeat its last. [L]."""
@@ -218,7 +266,7 @@ class ResponseModel(nn.Module):
 
         Args:
             context: float32 [B, Z].
-            vectors: As of ``item_table``. float32 [N + 1, trace_width].
+            vectors: As of ``item_table``. float32 [N + 1, V].
             biases: Likewise. float32 [N, 1 + 2K].
             signed_weights: Task weights, negative for costs. float32 [B, K].
             paid: Tasks that pay the response's value. bool [K].
@@ -227,12 +275,12 @@ class ResponseModel(nn.Module):
             float32 [B, N].
         """
         tasks = len(self.shape.parents)
-        queries = self.query(context).view(len(context), 1 + 2 * tasks, self.shape.item_width)
-        level = self.level(context)
+        queries, level = self.queries(context), self.levels(context)
+        items = self.matched(vectors[:-1]).T
 
         def logits(head: int) -> Tensor:
             shift = level[:, head, None] + biases[:, head]  # [B, N]
-            return torch.addmm(shift, queries[:, head], vectors[:-1, : self.shape.item_width].T)
+            return torch.addmm(shift, queries[:, head], items)
 
         if self.shape.mode == "slate":
             response = torch.sigmoid(logits(0) + self.position_bias[0])

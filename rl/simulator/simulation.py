@@ -37,7 +37,7 @@ class Ensemble:
     members: tuple[ResponseModel, ...]
     tasks: Tasks
     past_mean: Tensor  # [D]
-    past_projection: Tensor  # [D, past_width]
+    past_projection: Tensor  # [D, past_width + likeness_width]
     max_steps: int
     pessimism: float
 
@@ -47,7 +47,7 @@ class Ensemble:
         return self.members[0].shape.slate_length
 
     def past_features(self, past: Tensor) -> Tensor:
-        """Fixed features of past embeddings. float32 [B, past_width]."""
+        """Fixed features of past embeddings, and their texts. float32 [B, past_width + likeness_width]."""
         return (past - self.past_mean) @ self.past_projection
 
 
@@ -73,7 +73,7 @@ class Sessions:
 
     @torch.no_grad()
     def place(self, states: list[Tensor]) -> None:
-        """Have each member stand at these states and read them. M tensors [B, R * C]."""
+        """Have each member stand at these states and read them. M tensors [B, state_width]."""
         self.states = states
         pairs = zip(self.ensemble.members, states, strict=True)
         self.contexts = [member.context(state, self.past) for member, state in pairs]  # M tensors [B, Z]
@@ -128,7 +128,7 @@ class Sessions:
         left = torch.zeros(len(slates), dtype=torch.bool)
         draw = torch.rand(len(slates), generator=self.generator)
         for index, (member, context) in enumerate(zip(self.ensemble.members, self.contexts, strict=True)):
-            left |= (self.member == index) & (draw < torch.sigmoid(member.leave(context)[:, 0]))
+            left |= (self.member == index) & (draw < torch.sigmoid(member.leaving(context)))
         return mean, responses, left
 
     @torch.no_grad()

@@ -43,7 +43,7 @@ def load_ensemble(files: dict[str, bytes], tasks: Tasks) -> Ensemble:
             )
         prefix = f"{index}."
         state = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-        member = ResponseModel(shape, state["item_features"])
+        member = ResponseModel(shape, state["item_features"], state["item_texts"])
         try:
             member.load_state_dict(state)
         except RuntimeError as error:

@@ -1,12 +1,14 @@
 """What does the simulator believe of patience? Sessions of the planner, who sees far, judged step by step.
 
-    python -m tests.benchmarks.foresight [--config reader.yaml] [--seeds 0 1 2] [key=value ...]
+    python -m tests.benchmarks.foresight [key=value ...] [--config reader.yaml] [--seeds 0 1 2]
 
 The logging policy, the one-step oracle and the planner play live in a made-up world. At every step each member of the
 fitted ensemble says what it expects of the very slate that is shown next, after all that truly came before; so no error
 of one step adds to the next. What a policy learned in the ensemble can hope for is what it believes of the planner late
-in a session. The last line is one JSON object: expected over true weighted reward a slate, by policy, in a session's
-first steps and from the tenth on.
+in a session. Beside it stands how well the ensemble knows whose taste an item meets, as the logging policy plays: the
+correlation, over users and items, of true and expected logits of the first response, less what users and items have in
+common. The last line is one JSON object: expected over true weighted reward a slate, by policy, in a session's first
+steps and from the tenth on; and ``taste_start`` and ``taste_late``, the correlation before a slate and after ten.
 """
 
 import argparse
@@ -19,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pipelines.artifacts import RunDirectory
 from pipelines.config import Config
@@ -54,7 +57,7 @@ def follow(
         _, responses, ended = live.answer(slates)
         sessions.follow(slates, responses)
         pairs = zip(ensemble.members, sessions.contexts, strict=True)
-        leaving = torch.stack([torch.sigmoid(member.leave(context)[:, 0]) for member, context in pairs])
+        leaving = torch.stack([torch.sigmoid(member.leaving(context)) for member, context in pairs])
         seen = torch.cat([responses.sum(1), ended[:, None].float()], -1)  # [B, K + 1]
         expected = torch.cat([chances.mean(0).sum(1), leaving.mean(0)[:, None]], -1)
         rows.append(torch.cat([torch.ones(count, 1), seen, expected], -1)[under_way].double().sum(0))
@@ -62,8 +65,33 @@ def follow(
     return torch.stack(rows).numpy()
 
 
-def measure(config: Config) -> dict[str, NDArray[np.float64]]:
-    """What ``follow`` gives for each policy of the module's text."""
+def apart(logits: Tensor) -> Tensor:
+    """What is neither the user's nor the item's own. float32 [B, N]."""
+    return logits - logits.mean(0) - logits.mean(1, keepdim=True) + logits.mean()
+
+
+@torch.no_grad()
+def know_tastes(sessions: Sessions, live: ShopSessions, player: LoggingPlayer) -> tuple[float, float]:
+    """Correlation of true and expected tastes before the first slate and after ``LATE.start``."""
+    ensemble = sessions.ensemble
+    catalogue = torch.arange(ensemble.members[0].shape.num_items).expand(len(sessions.past), -1)
+
+    def correlation() -> float:
+        true = torch.logit(torch.from_numpy(live.world.probabilities(live.visitors)[..., 0]), 1e-6).float()
+        members = zip(ensemble.members, sessions.contexts, sessions.tables, strict=True)
+        expected = [member.scores(context, *table, catalogue)[..., 0] for member, context, table in members]
+        pair = torch.stack([apart(true), apart(torch.stack(expected).mean(0))]).flatten(1)
+        return float(torch.corrcoef(pair)[0, 1])
+
+    start = correlation()
+    for _ in range(LATE.start):
+        slates = player.choose({"past": sessions.past})
+        sessions.follow(slates, live.answer(slates)[1])
+    return start, correlation()
+
+
+def measure(config: Config) -> tuple[dict[str, NDArray[np.float64]], tuple[float, float]]:
+    """What ``follow`` gives for each policy of the module's text, and ``know_tastes``."""
     run, tasks = RunDirectory(config.paths.run), build_tasks(config.rl.tasks)
     length = config.rl.slate_length
     log, shop = load_session_log(run, config), make_shop(config.shop, config.seed)
@@ -81,7 +109,9 @@ def measure(config: Config) -> dict[str, NDArray[np.float64]]:
         )
         sessions = Sessions(ensemble, past, torch.Generator().manual_seed(config.seed))
         out[name] = follow(sessions, live, player, ensemble.max_steps)
-    return out
+    live = live_sessions(shop, [log.session_ids[s] for s in chosen], tasks, config.seed + 1)
+    sessions = Sessions(ensemble, past, torch.Generator().manual_seed(config.seed))
+    return out, know_tastes(sessions, live, LoggingPlayer(shop, length, config.seed))
 
 
 def main() -> None:
@@ -97,10 +127,13 @@ def main() -> None:
     logging.disable(logging.WARNING)
     size = [f"shop.num_sessions={options.sessions}", f"shop.num_users={3 * options.sessions // 8}"]
     found: dict[str, list[NDArray[np.float64]]] = {}
+    tastes: list[tuple[float, float]] = []
     for seed in options.seeds:
         with tempfile.TemporaryDirectory() as folder:
             config = fitted_shop(seed, Path(folder), size + options.overrides, options.config)
-            for name, sums in measure(config).items():
+            followed, known = measure(config)
+            tastes.append(known)
+            for name, sums in followed.items():
                 found.setdefault(name, []).append(sums)
     tasks = build_tasks(config.rl.tasks)
     titles = [*tasks.names, "end"]
@@ -119,6 +152,11 @@ def main() -> None:
             weights = tasks.weights * tasks.signs
             ratio = (expected[:-1] @ weights) / (true[:-1] @ weights)
             figures[f"expected_vs_true_{part}_{name.replace(' ', '_').replace('-', '_')}"] = ratio
+    figures["taste_start"], figures["taste_late"] = np.mean(tastes, 0)
+    print(
+        f"Whose taste an item meets, correlation of true and expected: {figures['taste_start']:.2f} before the first "
+        f"slate, {figures['taste_late']:.2f} after {LATE.start}"
+    )
     print(json.dumps({name: round(float(value), 3) for name, value in figures.items()}))
 
 

@@ -52,6 +52,8 @@ def _member(num_items: int, features: Tensor, seed: int) -> ResponseModel:
         slate_length=SLATE_LENGTH,
         feature_width=FEATURE_WIDTH,
         past_width=FEATURE_WIDTH,
+        likeness_width=config.compared_width,
+        taste_width=config.taste_width,
         parents=TASKS.parents,
         item_width=config.item_width,
         sum_width=config.sum_width,
@@ -61,7 +63,7 @@ def _member(num_items: int, features: Tensor, seed: int) -> ResponseModel:
         value_cap=(1.0,) * len(TASKS),
     )
     torch.manual_seed(0)  # members are alike, as fitted ones are,
-    member = ResponseModel(shape, features)
+    member = ResponseModel(shape, features, item_embeddings(num_items)[:, : config.compared_width])
     torch.nn.init.normal_(member.query.weight, 0.0, 0.1)
     torch.nn.init.constant_(member.level.bias, -2.0)
     torch.nn.init.normal_(member.text_bias.weight, 0.0, 0.15)  # some items are better than others
@@ -101,7 +103,9 @@ class OpenWorld:
             members=tuple(_member(self.num_items, features, 100 + i) for i in range(config.num_members)),
             tasks=TASKS,
             past_mean=torch.zeros(TEXT_WIDTH),
-            past_projection=torch.randn(TEXT_WIDTH, FEATURE_WIDTH, generator=generator),
+            past_projection=torch.randn(
+                TEXT_WIDTH, FEATURE_WIDTH + config.compared_width, generator=generator
+            ),
             max_steps=config.max_steps,
             pessimism=config.pessimism,
         )

@@ -23,6 +23,7 @@ TINY = [
     "rl.simulator.num_members=2",
     "rl.simulator.num_heldout_members=1",
     "rl.simulator.num_epochs=3",
+    "rl.simulator.taste_width=4",
     "rl.clone.num_epochs=2",
     "rl.ppo.num_iterations=4",
     "rl.ppo.judge_every=1",

@@ -15,11 +15,14 @@ from tests.benchmarks.live_simulation import LiveSimulation
 
 def an_ensemble(num_items: int) -> Ensemble:
     shape = {"mode": "slate", "num_items": num_items, "slate_length": 5, "feature_width": 4, "past_width": 4}
+    shape |= {"likeness_width": 2, "taste_width": 2}
     shape |= {"parents": (-1, 0, 1), "item_width": 3, "sum_width": 4, "hidden": 8, "dropout": 0.0}
     shape |= {"value_scale": (1.0, 1.0, 1.0), "value_cap": (1.0, 1.0, 1.0)}
-    model = ResponseModel(ResponseShape.model_validate(shape), torch.zeros(num_items, 4)).eval()
+    model = ResponseModel(
+        ResponseShape.model_validate(shape), torch.zeros(num_items, 4), torch.zeros(num_items, 2)
+    ).eval()
     tasks = {"view": TaskConfig(), "cart": TaskConfig(after="view"), "purchase": TaskConfig(after="cart")}
-    return Ensemble((model,), build_tasks(tasks), torch.zeros(5), torch.zeros(5, 4), 8, 0.0)
+    return Ensemble((model,), build_tasks(tasks), torch.zeros(5), torch.zeros(5, 6), 8, 0.0)
 
 
 def test_sessions_begin_as_logged_ones_did_and_answer_in_truth() -> None:

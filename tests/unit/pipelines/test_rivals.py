@@ -44,6 +44,8 @@ def an_ensemble() -> Ensemble:
         slate_length=5,
         feature_width=3,
         past_width=3,
+        likeness_width=2,
+        taste_width=2,
         parents=TASKS.parents,
         item_width=4,
         sum_width=4,
@@ -52,8 +54,12 @@ def an_ensemble() -> Ensemble:
         value_scale=(1.0,) * count,
         value_cap=(9.0,) * count,
     )
-    model = ResponseModel(shape, torch.randn(NUM_ITEMS, 3)).eval().requires_grad_(False)
-    return Ensemble((model,), TASKS, torch.zeros(2), torch.randn(2, 3), 6, 0.0)
+    model = (
+        ResponseModel(shape, torch.randn(NUM_ITEMS, 3), torch.randn(NUM_ITEMS, 2))
+        .eval()
+        .requires_grad_(False)
+    )
+    return Ensemble((model,), TASKS, torch.zeros(2), torch.randn(2, 5), 6, 0.0)
 
 
 @pytest.mark.parametrize(("slates", "bandit"), [(True, ("bandit",)), (False, ())])

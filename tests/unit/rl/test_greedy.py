@@ -25,6 +25,8 @@ def an_ensemble(mode: str) -> Ensemble:
         slate_length=2,
         feature_width=3,
         past_width=3,
+        likeness_width=2,
+        taste_width=2,
         parents=TASKS.parents,
         item_width=4,
         sum_width=4,
@@ -35,10 +37,10 @@ def an_ensemble(mode: str) -> Ensemble:
     )
     members = []
     for _ in range(2):
-        model = ResponseModel(shape, torch.randn(N, 3))
+        model = ResponseModel(shape, torch.randn(N, 3), torch.randn(N, 2))
         torch.nn.init.normal_(model.query.weight, 0.0, 0.5)
         members.append(model.eval().requires_grad_(False))
-    return Ensemble(tuple(members), TASKS, torch.zeros(2), torch.randn(2, 3), 8, 0.0)
+    return Ensemble(tuple(members), TASKS, torch.zeros(2), torch.randn(2, 5), 8, 0.0)
 
 
 def stepped(ensemble: Ensemble, past, steps) -> np.ndarray:

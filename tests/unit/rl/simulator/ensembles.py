@@ -6,7 +6,7 @@ from rl.simulator.response_model import ResponseModel, ResponseShape
 from rl.simulator.simulation import Ensemble
 from rl.tasks import TaskConfig, Tasks, build_tasks
 
-N, L, P = 6, 2, 4
+N, L, P, Q = 6, 2, 4, 3
 
 
 def two_tasks() -> Tasks:
@@ -21,6 +21,8 @@ def a_shape(mode: str = "slate") -> ResponseShape:
             "slate_length": L if mode == "slate" else 1,
             "feature_width": P,
             "past_width": P,
+            "likeness_width": Q,
+            "taste_width": 2,
             "parents": (-1, 0),
             "item_width": 3,
             "sum_width": 4,
@@ -36,7 +38,8 @@ def an_ensemble(mode: str = "slate", members: int = 2, pessimism: float = 0.0) -
     torch.manual_seed(0)
     models = []
     for _ in range(members):
-        model = ResponseModel(a_shape(mode), torch.randn(N, P))
+        model = ResponseModel(a_shape(mode), torch.randn(N, P), torch.randn(N, Q))
         torch.nn.init.normal_(model.query.weight, 0.0, 0.5)
+        torch.nn.init.normal_(model.tastes.surprise, 0.0, 0.3)
         models.append(model.eval().requires_grad_(False))
-    return Ensemble(tuple(models), two_tasks(), torch.zeros(5), torch.randn(5, P), 8, pessimism)
+    return Ensemble(tuple(models), two_tasks(), torch.zeros(5), torch.randn(5, P + Q), 8, pessimism)

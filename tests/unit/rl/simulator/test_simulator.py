@@ -10,7 +10,7 @@ from rl.simulator.response_model import ResponseModel
 from rl.simulator.simulation import Ensemble, Sessions, Simulation, Trace, draw_task_weights, summary_width
 from rl.simulator.steps import Steps, build_steps, complete_funnel
 from rl.simulator.storage import ensemble_files, load_ensemble
-from tests.unit.rl.simulator.ensembles import L, N, P, an_ensemble, two_tasks
+from tests.unit.rl.simulator.ensembles import L, N, P, Q, an_ensemble, two_tasks
 
 
 def test_running_sums_equal_stepping_one_by_one() -> None:
@@ -242,11 +242,19 @@ def made_up_log(num_sessions: int, slates: bool) -> SessionLog:
 def fit(log: SessionLog) -> tuple[ResponseModel, Steps]:
     steps = build_steps(log, log.sessions("train"), (-1, 0), 40)
     settings = SimulatorConfig(
-        num_epochs=12, learning_rate=2e-2, item_decay=0.01, weight_decay=0.01, hidden=8
+        num_epochs=12,
+        learning_rate=2e-2,
+        item_decay=0.01,
+        weight_decay=0.01,
+        hidden=8,
+        likeness_width=Q,
+        taste_width=2,
     )
     shape = response_shape(settings, steps, (-1, 0), N, (P, P), log.slates is not None)
     held = np.arange(len(steps)) % 5 == 0
-    model, _ = fit_member(shape, torch.zeros(N, P), steps, torch.zeros(len(steps), P), held, settings, 0)
+    model, _ = fit_member(
+        shape, torch.zeros(N, P), torch.zeros(N, Q), steps, torch.zeros(len(steps), P + Q), held, settings, 0
+    )
     return model, steps
 
 
@@ -254,7 +262,7 @@ def fit(log: SessionLog) -> tuple[ResponseModel, Steps]:
 def test_fitted_model_finds_the_good_item(slates: bool) -> None:
     model, _ = fit(made_up_log(600, slates))
     vectors, biases = model.item_table()
-    context = model.context(model.start(1), torch.zeros(1, P))
+    context = model.context(model.start(1), torch.zeros(1, P + Q))
 
     first = torch.tensor([[1.0, 0.0]])
     chances = model.shelf_worth(context, vectors, biases, first, torch.zeros(2, dtype=bool))[0]
@@ -267,7 +275,7 @@ def test_fitted_model_finds_the_good_item(slates: bool) -> None:
 
 def test_fitted_sessions_are_as_long_as_logged_ones() -> None:
     model, steps = fit(made_up_log(600, True))
-    ensemble = Ensemble((model,), two_tasks(), torch.zeros(5), torch.zeros(5, P), 40, 0.0)
+    ensemble = Ensemble((model,), two_tasks(), torch.zeros(5), torch.zeros(5, P + Q), 40, 0.0)
     past = torch.zeros(2_000, 5)
     generator = torch.Generator().manual_seed(0)
     player = StatelessPlayer(lambda n: torch.rand(n, N, generator=generator).topk(L).indices)
@@ -282,7 +290,7 @@ def test_fitted_sessions_are_as_long_as_logged_ones() -> None:
 def test_sampled_softmax_is_close_to_the_exact_loss() -> None:
     model, steps = fit(made_up_log(200, False))
     rate = torch.full((N,), -np.log(N))
-    past = torch.zeros(len(steps), P)
+    past = torch.zeros(len(steps), P + Q)
     torch.manual_seed(0)
 
     exact = step_losses(model, steps, past, rate, None)[0]

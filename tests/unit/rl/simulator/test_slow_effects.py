@@ -53,7 +53,9 @@ def fitted(steps: Steps, **changes: float) -> ResponseModel:
     shape = response_shape(settings, steps, (-1, 0), NUM_ITEMS, (2, 2), True)
     held = np.arange(len(steps)) % 5 == 0
     features = torch.randn(NUM_ITEMS, 2, generator=torch.Generator().manual_seed(0))
-    model, _ = fit_member(shape, features, steps, torch.zeros(len(steps), 2), held, settings, 0)
+    model, _ = fit_member(
+        shape, features, torch.zeros(NUM_ITEMS, 0), steps, torch.zeros(len(steps), 2), held, settings, 0
+    )
     return model
 
 
@@ -88,12 +90,13 @@ def test_slow_effects_are_learned_at_full_size_and_bounded_by_the_log() -> None:
 def test_sums_go_on_by_their_logarithm_beyond_the_logs_range() -> None:
     steps, _ = logged_steps(200)
     model = fitted(steps, num_epochs=1)
-    past, width = torch.zeros(1, 2), model.state_width
+    past, width = torch.zeros(1, 2), len(model.least)
+    place = slice(model.shape.hidden, model.shape.hidden + width)
 
-    def held(state: Tensor) -> Tensor:
-        return model.context(state[None], past)[0, -width - past_width : -past_width]
+    def held(learned: Tensor) -> Tensor:
+        state = torch.cat([learned, torch.zeros(model.state_width - width)])
+        return model.context(state[None], past)[0, place]
 
-    past_width = model.shape.item_width
     assert (model.least < 0).all() and (model.most > 0).all() and (model.most < 1e6).all()
     for edge in (model.most, model.least):
         assert torch.equal(held(0.5 * edge), 0.5 * edge)

@@ -1,0 +1,79 @@
+"""Tastes: what an item's likeness to what was taken adds to its scores.
+
+A user's tastes are told by few behaviours. With few weights, one a score and a source, they are found in a short log; a
+bilinear form of items and states that is learned from scratch finds next to nothing of them.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+
+class Tastes(nn.Module):
+    """Directions of taste, and what each of H scores makes of likeness in them.
+
+    Sources are the texts of the past, and what surprised in the session: what was taken beyond what anybody takes of
+    such slates. Taking from slates that hold nothing else is no surprise, so a policy cannot make a taste up.
+    """
+
+    def __init__(self, text_width: int, taste_width: int, parents: tuple[int, ...], num_scores: int) -> None:
+        """Directions start at the texts' leading ones."""
+        super().__init__()
+        self.parents = parents
+        self.directions = nn.Parameter(torch.eye(text_width, taste_width))
+        self.past = nn.Parameter(torch.zeros(num_scores))
+        self.surprise = nn.Parameter(torch.zeros(num_scores, len(parents)))
+        self.few = nn.Parameter(torch.ones(len(parents)))  # how much few surprises are shrunk, as a softplus
+
+    @property
+    def state_width(self) -> int:
+        """Width of the sum of surprises, [K, Q + 1]."""
+        return len(self.parents) * (self.directions.shape[1] + 1)
+
+    def step(self, tastes: Tensor, rates: Tensor, responses: Tensor, slates: bool) -> Tensor:
+        """What a slate adds to the sum: surprises by task, the taste and how much was to be expected.
+
+        Args:
+            tastes: Of the items shown. float32 [..., L, Q].
+            rates: How often they are taken, among those that had their chance. float32 [..., L, K].
+            responses: To them. float32 [..., L, K].
+            slates: The log holds slates; in one without, only what was acted on had its chance.
+
+        Returns:
+            float32 [..., K * (Q + 1)].
+        """
+        shown = torch.ones_like(responses[..., 0]) if slates else responses.amax(-1)
+        reached = [shown if parent < 0 else responses[..., parent] for parent in self.parents]
+        expected = rates * torch.stack(reached, -1)
+        beyond = torch.einsum("...lk,...lq->...kq", responses - expected, tastes)
+        return torch.cat([beyond, expected.sum(-2)[..., None]], -1).flatten(-2)
+
+    def asked(self, surprises: Tensor, past: Tensor) -> Tensor:
+        """The taste that each score asks for. Surprises count over what was to be expected, shrunk while it is little.
+
+        Args:
+            surprises: Their sum. float32 [..., K * (Q + 1)].
+            past: Texts of the past. float32 [..., text_width].
+
+        Returns:
+            float32 [..., H, Q].
+        """
+        width = self.directions.shape[1]
+        surprises = surprises.view(*surprises.shape[:-1], len(self.parents), width + 1)
+        mean = surprises[..., :-1] / (surprises[..., -1:] + nn.functional.softplus(self.few)[:, None])
+        asked: Tensor = torch.einsum("hk,...kq->...hq", self.surprise, mean)
+        return asked + self.past[:, None] * (past @ self.directions)[..., None, :]
+
+
+def compared_texts(embeddings: NDArray[np.float32], width: int) -> NDArray[np.float32]:
+    """Directions [D, width] in which texts are compared: the leading ones, as long as they are.
+
+    Cosines of the rest say little. Directions keep their size, because texts are alike where they say the same, and not
+    where their least words do.
+    """
+    centred = (embeddings - embeddings.mean(0))[:20_000].astype(np.float64)
+    directions = np.linalg.svd(centred, full_matrices=False)[2][:width]
+    projection = np.zeros((embeddings.shape[1], width))
+    projection[:, : len(directions)] = directions.T
+    return projection.astype(np.float32)
