@@ -15,13 +15,13 @@ from pipelines.stages import Stage, StageContext
 from rl.evaluation.delay import find_delay
 from rl.evaluation.fitness import log_checks
 from rl.simulator.config import SimulatorConfig
+from rl.simulator.features import compared_texts, fixed_features
 from rl.simulator.fitting import FitReport, fit_member, response_shape
 from rl.simulator.report import drift, task_report, trust
-from rl.simulator.response_model import ResponseModel, fixed_features
+from rl.simulator.response_model import ResponseModel
 from rl.simulator.simulation import Ensemble
 from rl.simulator.steps import Steps, build_steps
 from rl.simulator.storage import ensemble_files, user_bucket
-from rl.simulator.tastes import compared_texts
 from rl.tasks import Tasks, build_tasks
 
 logger = logging.getLogger(__name__)

@@ -1,10 +1,12 @@
-"""Calibration: mean predicted chances equal the rates on users not learned from."""
+"""After a fit: mean predicted chances equal the rates on users not learned from, and sums keep to the log's range."""
 
 import torch
 from torch import Tensor
 
 from rl.simulator.response_model import ResponseModel
 from rl.simulator.steps import Steps
+
+_LEAST_EDGE = 1e-3  # of running sums that the log never moved
 
 
 @torch.no_grad()
@@ -38,3 +40,23 @@ def _shift(logit: Tensor, target: Tensor) -> Tensor:
         above = torch.sigmoid(logit + middle).mean() > rate
         low, high = (low, middle) if above else (middle, high)
     return (low + high) / 2
+
+
+@torch.no_grad()
+def bound_sums(model: ResponseModel, steps: Steps, reach: float) -> None:
+    """Have learned sums beyond ``reach`` times the log's range go on by their logarithm (in place).
+
+    A policy can drive a sum much further than the log ever did, where a linear reading of it promises anything; and a
+    sum that stopped at the edge would promise nothing for going on, so that nobody learns to.
+
+    Args:
+        model: Fitted.
+        steps: Logged sessions.
+        reach: Multiples of the sums' 1% and 99% quantiles.
+    """
+    vectors, _ = model.item_table()
+    states = model.run(vectors, steps.items, steps.responses, steps.values)[:, 1:][steps.known]
+    ranked = states[:, : len(model.least)].sort(0).values
+    edge = (len(ranked) - 1) // 100
+    model.least.copy_((ranked[edge] * reach).clamp_max(-_LEAST_EDGE))
+    model.most.copy_((ranked[len(ranked) - 1 - edge] * reach).clamp_min(_LEAST_EDGE))

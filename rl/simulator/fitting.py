@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rl.simulator.calibration import calibrate
+from rl.simulator.calibration import bound_sums, calibrate
 from rl.simulator.config import SimulatorConfig
 from rl.simulator.response_model import ResponseModel, ResponseShape
 from rl.simulator.steps import Steps
@@ -206,7 +206,7 @@ def fit_member(
             break
     model.load_state_dict(best)
     model.eval().requires_grad_(False)
-    _bound_states(model, steps.rows(torch.from_numpy(np.unique(learn)[-_MAX_BOUND:])), config.reach)
+    bound_sums(model, steps.rows(torch.from_numpy(np.unique(learn)[-_MAX_BOUND:])), config.reach)
     calibrate(model, steps.rows(hold), past[hold])
     return model, FitReport(best_loss, best_epoch, epoch + 1)
 
@@ -222,12 +222,6 @@ def _descend(model: ResponseModel, optimiser: torch.optim.Optimizer, loss: Tenso
     loss.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(model.parameters(), _LARGEST_GRADIENT)
     optimiser.step()
-
-
-def _bound_states(model: ResponseModel, steps: Steps, reach: float) -> None:
-    vectors, _ = model.item_table()
-    states = model.run(vectors, steps.items, steps.responses, steps.values)
-    model.bound_states(states[:, 1:][steps.known], reach)
 
 
 def held_back_losses(

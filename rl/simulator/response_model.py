@@ -7,9 +7,7 @@ own (``tastes.py``).
 
 from typing import Literal, NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
@@ -17,7 +15,6 @@ from rl.simulator.tastes import Tastes
 
 DECAYS = (0.5, 0.8, 0.95, 1.0)
 _UNBOUNDED = 1e9  # edge of running sums before the log's range is known
-_LEAST_EDGE = 1e-3  # of running sums that the log never moved
 
 
 class ResponseShape(BaseModel):
@@ -54,7 +51,7 @@ class ResponseModel(nn.Module):
     item_features: Tensor
     item_texts: Tensor
     item_rates: Tensor  # [N, K] the log's shares of responses to the item, among those that had their chance
-    least: Tensor  # [R * C] learned sums beyond which only their logarithm counts; see ``bound_states``
+    least: Tensor  # [R * C] learned sums beyond which only their logarithm counts; see ``bound_sums``
     most: Tensor
     base_score: Tensor  # [N] log share of the log's choices, for logs without slates; 0 otherwise
 
@@ -166,22 +163,6 @@ class ResponseModel(nn.Module):
         sums = torch.einsum("rts,bsc->btrc", kernel * scale[:, None, None], learned).flatten(2)
         states = torch.cat([sums, surprise.cumsum(1)], -1)
         return torch.cat([torch.zeros_like(states[:, :1]), states], 1)
-
-    @torch.no_grad()
-    def bound_states(self, states: Tensor, reach: float) -> None:
-        """Learned sums beyond ``reach`` times the log's range go on by their logarithm.
-
-        A policy can drive a sum much further than the log ever did, where a linear reading of it promises anything; and
-        a sum that stopped at the edge would promise nothing for going on, so that nobody learns to.
-
-        Args:
-            states: Logged ones. float32 [n, state_width].
-            reach: Multiples of the sums' 1% and 99% quantiles.
-        """
-        ranked = states[:, : len(self.least)].sort(0).values
-        edge = (len(states) - 1) // 100
-        self.least.copy_((ranked[edge] * reach).clamp_max(-_LEAST_EDGE))
-        self.most.copy_((ranked[len(states) - 1 - edge] * reach).clamp_min(_LEAST_EDGE))
 
     def start(self, count: int) -> Tensor:
         """The state of sessions that begin. float32 [B, state_width]."""
@@ -311,20 +292,3 @@ class ResponseModel(nn.Module):
         """Expected value of a response, from its log on the task's scale; at most the largest logged. [...]."""
         worth = torch.exp(score.clamp(-10, 10)) * self.shape.value_scale[task]
         return worth.clamp_max(self.shape.value_cap[task])
-
-
-def fixed_features(
-    embeddings: NDArray[np.float32], width: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Mean [D] and projection [D, W] onto the leading directions, scaled to unit variance each.
-
-    Text embeddings are wide and their catalogues small; a few directions carry what the model can use.
-    """
-    mean = embeddings.mean(0)
-    centred = embeddings - mean
-    _, spread, directions = np.linalg.svd(centred[:20_000].astype(np.float64), full_matrices=False)
-    keep = min(width, int((spread > 1e-6 * max(spread[0], 1e-12)).sum()) or 1)
-    deviation = spread[:keep] / max(np.sqrt(min(len(embeddings), 20_000)), 1)
-    projection = np.zeros((embeddings.shape[1], width))
-    projection[:, :keep] = directions[:keep].T / np.maximum(deviation, 1e-6)
-    return mean.astype(np.float32), projection.astype(np.float32)

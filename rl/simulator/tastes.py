@@ -4,9 +4,7 @@ A user's tastes are told by few behaviours. With few weights, one a score and a 
 bilinear form of items and states that is learned from scratch finds next to nothing of them.
 """
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 
@@ -64,16 +62,3 @@ class Tastes(nn.Module):
         mean = surprises[..., :-1] / (surprises[..., -1:] + nn.functional.softplus(self.few)[:, None])
         asked: Tensor = torch.einsum("hk,...kq->...hq", self.surprise, mean)
         return asked + self.past[:, None] * (past @ self.directions)[..., None, :]
-
-
-def compared_texts(embeddings: NDArray[np.float32], width: int) -> NDArray[np.float32]:
-    """Directions [D, width] in which texts are compared: the leading ones, as long as they are.
-
-    Cosines of the rest say little. Directions keep their size, because texts are alike where they say the same, and not
-    where their least words do.
-    """
-    centred = (embeddings - embeddings.mean(0))[:20_000].astype(np.float64)
-    directions = np.linalg.svd(centred, full_matrices=False)[2][:width]
-    projection = np.zeros((embeddings.shape[1], width))
-    projection[:, : len(directions)] = directions.T
-    return projection.astype(np.float32)

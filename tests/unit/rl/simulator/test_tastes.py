@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from rl.simulator.config import SimulatorConfig
+from rl.simulator.features import compared_texts
 from rl.simulator.fitting import fit_member, response_shape
 from rl.simulator.response_model import ResponseModel
 from rl.simulator.steps import Steps
-from rl.simulator.tastes import Tastes, compared_texts
+from rl.simulator.tastes import Tastes
 
 NUM_ITEMS, NUM_TOPICS, LENGTH, STEPS, NUM_SESSIONS = 60, 6, 5, 8, 250
 TOPIC = np.arange(NUM_ITEMS) % NUM_TOPICS
