@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from cluster.connection import connect
 from encoders.sessions import SessionLog
@@ -15,7 +16,7 @@ from pipelines.stages import Stage, StageContext
 from rl.evaluation.delay import find_delay
 from rl.evaluation.fitness import log_checks
 from rl.simulator.config import SimulatorConfig
-from rl.simulator.features import compared_texts, fixed_features
+from rl.simulator.features import leading_directions
 from rl.simulator.fitting import FitReport, fit_member, response_shape
 from rl.simulator.report import drift, task_report, trust
 from rl.simulator.response_model import ResponseModel
@@ -103,17 +104,8 @@ def fit_ensemble(
     """
     import ray
 
-    pasts = log.past[log.sessions("train")]
-    item_mean, item_projection = fixed_features(embeddings, settings.text_width)
-    past_mean, past_projection = fixed_features(pasts, settings.text_width)
-    directions = compared_texts(embeddings, settings.compared_width)
+    item_features, item_texts, past_mean, past_projection = _features(log, embeddings, settings)
     steps = build_steps(log, sessions, tasks.parents, settings.max_steps)
-    texts = (embeddings - item_mean) @ directions
-    texts /= np.maximum(np.linalg.norm(texts, axis=1, keepdims=True), 1e-6)
-    item_features = torch.from_numpy((embeddings - item_mean) @ item_projection)
-    item_texts = torch.from_numpy(texts)
-    size = np.linalg.norm((pasts - past_mean) @ directions, axis=1)
-    past_projection = np.hstack([past_projection, directions / max(float(np.sqrt((size**2).mean())), 1e-6)])
     past = torch.from_numpy((log.past[steps.session.numpy()] - past_mean) @ past_projection)
     held_back = _held_back(log, steps)
     widths = (settings.text_width, settings.text_width)
@@ -137,6 +129,23 @@ def fit_ensemble(
         pessimism=settings.pessimism,
     )
     return ensemble, [report for _, report in fitted]
+
+
+def _features(
+    log: SessionLog, embeddings: NDArray[np.float32], settings: SimulatorConfig
+) -> tuple[Tensor, Tensor, NDArray[np.float32], NDArray[np.float32]]:
+    """What members read: items' features [N, W] and texts [N, C], and mean [D] and projection [D, W + C] of pasts."""
+    pasts = log.past[log.sessions("train")]
+    items, known = leading_directions(embeddings), leading_directions(pasts)
+    compared = items.plain(settings.compared_width)
+    centred = embeddings - items.mean
+    texts = centred @ compared
+    texts /= np.maximum(np.linalg.norm(texts, axis=1, keepdims=True), 1e-6)
+    size = np.linalg.norm((pasts - known.mean) @ compared, axis=1)
+    usual = max(float(np.sqrt((size**2).mean())), 1e-6)
+    projection = np.hstack([known.whitened(settings.text_width), compared / usual])
+    features = torch.from_numpy(centred @ items.whitened(settings.text_width))
+    return features, torch.from_numpy(texts), known.mean, projection
 
 
 def _fit_one(shared: Any, seed: int) -> tuple[dict[str, NDArray[np.float32]], FitReport]:

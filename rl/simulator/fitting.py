@@ -14,9 +14,7 @@ from rl.simulator.response_model import ResponseModel, ResponseShape
 from rl.simulator.steps import Steps
 
 _LARGEST_GRADIENT = 2.0  # norm
-_DIRECTION_RATE = (
-    0.2  # of the learning rate: tastes start at the text's leading directions, and should stay near
-)
+_DIRECTION_RATE = 0.2  # of the learning rate: tastes stay near the text's leading directions
 _PRIOR_TRIES = 20  # that an item's logged rate starts from, at the rate of all
 _MAX_BOUND = 2000  # sessions whose running sums set the bounds
 
@@ -182,6 +180,24 @@ def fit_member(
         model.base_score.copy_(log_rate)  # decay then pulls towards popularity, not towards all items alike
     _start_at_rates(model, steps)
     _note_item_rates(model, steps.rows(torch.from_numpy(np.unique(learn))))
+    report = _descend_to_best(model, steps, past, (learn, hold), log_rate, config, dice)
+    model.eval().requires_grad_(False)
+    bound_sums(model, steps.rows(torch.from_numpy(np.unique(learn)[-_MAX_BOUND:])), config.reach)
+    calibrate(model, steps.rows(hold), past[hold])
+    return model, report
+
+
+def _descend_to_best(
+    model: ResponseModel,
+    steps: Steps,
+    past: Tensor,
+    split: tuple[NDArray[np.int64], Tensor],
+    log_rate: Tensor,
+    config: SimulatorConfig,
+    dice: np.random.Generator,
+) -> FitReport:
+    """Learn from the first rows, and keep the weights that were best on the others."""
+    learn, hold = split
     optimiser = _optimiser(model, config)
     batches = max(1, -(-len(learn) // config.batch_sessions))
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -205,10 +221,7 @@ def fit_member(
         elif epoch - best_epoch >= config.patience:
             break
     model.load_state_dict(best)
-    model.eval().requires_grad_(False)
-    bound_sums(model, steps.rows(torch.from_numpy(np.unique(learn)[-_MAX_BOUND:])), config.reach)
-    calibrate(model, steps.rows(hold), past[hold])
-    return model, FitReport(best_loss, best_epoch, epoch + 1)
+    return FitReport(best_loss, best_epoch, epoch + 1)
 
 
 def _item_log_rate(steps: Steps, num_items: int) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from rl.simulator.config import SimulatorConfig
-from rl.simulator.features import compared_texts
+from rl.simulator.features import leading_directions
 from rl.simulator.fitting import fit_member, response_shape
 from rl.simulator.response_model import ResponseModel
 from rl.simulator.steps import Steps
@@ -109,12 +109,15 @@ def test_texts_are_compared_in_their_leading_directions_at_their_size() -> None:
     scale = np.array([3.0, 1.0, 0.1, 0.1])
     embeddings = (dice.normal(size=(500, 4)) * scale + 5.0).astype(np.float32)
 
-    compared = (embeddings - embeddings.mean(0)) @ compared_texts(embeddings, 2)
+    directions = leading_directions(embeddings)
+    compared = (embeddings - directions.mean) @ directions.plain(2)
 
     assert compared.shape == (500, 2)
     np.testing.assert_allclose(compared.std(0), [3.0, 1.0], rtol=0.1)
-    assert compared_texts(embeddings, 6).shape == (4, 6)  # more than there are: the rest is zero
-    assert not compared_texts(embeddings, 6)[:, 4:].any()
+    whitened = (embeddings - directions.mean) @ directions.whitened(2)
+    np.testing.assert_allclose(whitened.std(0), [1.0, 1.0], rtol=0.1)
+    assert directions.plain(6).shape == (4, 6)  # more than there are: the rest is zero
+    assert not directions.plain(6)[:, 4:].any()
 
 
 def test_without_slates_only_what_was_acted_on_tells_a_taste() -> None:
