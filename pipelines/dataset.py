@@ -14,6 +14,8 @@ from rl.simulator.simulation import Ensemble
 from rl.simulator.storage import load_ensemble
 from rl.tasks import Tasks, build_tasks
 
+CATEGORY = "category"  # column of the item table that tastes, calibration and slices go by
+
 
 def load_items(run: RunDirectory) -> pa.Table:
     """The item table; its row number is the item index."""
@@ -27,6 +29,14 @@ def item_groups(run: RunDirectory) -> list[str | None]:
         items["group"].to_pylist() if "group" in items.column_names else [None] * len(items)
     )
     return groups
+
+
+def item_categories(items: pa.Table) -> NDArray[np.int64]:
+    """Number of each item's ``category``, from 0; an item without one is a category of its own. int64 [N]."""
+    names = items[CATEGORY].to_pylist() if CATEGORY in items.column_names else [None] * len(items)
+    keys = [f"item {row}" if name is None else f"category {name}" for row, name in enumerate(names)]
+    numbers: NDArray[np.int64] = np.unique(keys, return_inverse=True)[1]
+    return numbers
 
 
 def load_item_embeddings(run: RunDirectory) -> NDArray[np.float32]:

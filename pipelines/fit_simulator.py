@@ -1,7 +1,7 @@
 """Stage ``fit-simulator``: the training ensemble, the held-out one, and how far to trust them."""
 
 import logging
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -10,13 +10,13 @@ from torch import Tensor
 
 from cluster.connection import connect
 from encoders.sessions import SessionLog
-from pipelines.dataset import load_item_embeddings, load_session_log
+from pipelines.dataset import item_categories, load_item_embeddings, load_items, load_session_log
 from pipelines.progress import track
 from pipelines.stages import Stage, StageContext
 from rl.evaluation.delay import find_delay
 from rl.evaluation.fitness import log_checks
 from rl.simulator.config import SimulatorConfig
-from rl.simulator.features import leading_directions
+from rl.simulator.features import compared_texts, whitened_directions
 from rl.simulator.fitting import FitReport, fit_member, response_shape
 from rl.simulator.report import drift, task_report, trust
 from rl.simulator.response_model import ResponseModel
@@ -30,23 +30,34 @@ logger = logging.getLogger(__name__)
 LOG_CHECKS = "log_checks.json"  # what the log offers, known before anything is trained
 
 
+class Features(NamedTuple):
+    """What members read of items and pasts."""
+
+    items: Tensor  # [N, W]
+    texts: Tensor  # [N, C], as they are compared
+    past_mean: NDArray[np.float32]  # [D]
+    past_projection: NDArray[np.float32]  # [D, W + C]
+
+
 def _fit_simulator(context: StageContext) -> dict[str, Any]:
     config, settings = context.config, context.config.rl.simulator
     tasks = build_tasks(config.rl.tasks)
     log = load_session_log(context.run, config)
     embeddings = load_item_embeddings(context.run)
     train, apart = split_sessions(log, settings)
+    categories = item_categories(load_items(context.run))
+    features = build_features(log, embeddings, categories, settings)
     checks = log_checks(log, find_delay(log, embeddings, tasks))
     context.folder.write_json(LOG_CHECKS, [check.to_json() for check in checks])
     logger.info("fit-simulator: %s %s", checks[-1].question, checks[-1].reason)
     with connect(config.cluster):
         ensemble, fits = fit_ensemble(
-            log, train, embeddings, tasks, settings, settings.num_members, config.seed, resample=True
+            log, train, features, tasks, settings, settings.num_members, config.seed, resample=True
         )
         heldout, held_fits = fit_ensemble(
             log,
             apart,  # few: drawing from them would lose too many
-            embeddings,
+            features,
             tasks,
             settings,
             settings.num_heldout_members,
@@ -91,7 +102,7 @@ def split_sessions(log: SessionLog, settings: SimulatorConfig) -> tuple[NDArray[
 def fit_ensemble(
     log: SessionLog,
     sessions: NDArray[np.int64],
-    embeddings: NDArray[np.float32],
+    features: Features,
     tasks: Tasks,
     settings: SimulatorConfig,
     num_members: int,
@@ -104,13 +115,13 @@ def fit_ensemble(
     """
     import ray
 
-    item_features, item_texts, past_mean, past_projection = _features(log, embeddings, settings)
+    item_features, item_texts, past_mean, past_projection = features
     steps = build_steps(log, sessions, tasks.parents, settings.max_steps)
     past = torch.from_numpy((log.past[steps.session.numpy()] - past_mean) @ past_projection)
     held_back = _held_back(log, steps)
     widths = (settings.text_width, settings.text_width)
     slates = log.slates is not None
-    shape = response_shape(settings, steps, tasks.parents, len(embeddings), widths, slates)
+    shape = response_shape(settings, steps, tasks.parents, len(item_features), widths, slates)
     shared = ray.put((shape, item_features, item_texts, steps, past, held_back, settings, resample))
     fit = ray.remote(num_cpus=1)(_fit_one)
     waiting = [fit.remote(shared, seed + index) for index in range(num_members)]
@@ -131,21 +142,21 @@ def fit_ensemble(
     return ensemble, [report for _, report in fitted]
 
 
-def _features(
-    log: SessionLog, embeddings: NDArray[np.float32], settings: SimulatorConfig
-) -> tuple[Tensor, Tensor, NDArray[np.float32], NDArray[np.float32]]:
-    """What members read: items' features [N, W] and texts [N, C], and mean [D] and projection [D, W + C] of pasts."""
+def build_features(
+    log: SessionLog,
+    embeddings: NDArray[np.float32],
+    categories: NDArray[np.int64],
+    settings: SimulatorConfig,
+) -> Features:
+    """The leading directions of items and pasts, and their texts as they are compared; ``categories`` [N]."""
+    texts, compared = compared_texts(embeddings, categories, settings.compared_width)
+    items = (embeddings - embeddings.mean(0)) @ whitened_directions(embeddings, settings.text_width)
     pasts = log.past[log.sessions("train")]
-    items, known = leading_directions(embeddings), leading_directions(pasts)
-    compared = items.plain(settings.compared_width)
-    centred = embeddings - items.mean
-    texts = centred @ compared
-    texts /= np.maximum(np.linalg.norm(texts, axis=1, keepdims=True), 1e-6)
-    size = np.linalg.norm((pasts - known.mean) @ compared, axis=1)
+    mean = pasts.mean(0)
+    size = np.linalg.norm((pasts - mean) @ compared, axis=1)
     usual = max(float(np.sqrt((size**2).mean())), 1e-6)
-    projection = np.hstack([known.whitened(settings.text_width), compared / usual])
-    features = torch.from_numpy(centred @ items.whitened(settings.text_width))
-    return features, torch.from_numpy(texts), known.mean, projection
+    projection = np.hstack([whitened_directions(pasts, settings.text_width), compared / usual])
+    return Features(torch.from_numpy(items), torch.from_numpy(texts), mean, projection)
 
 
 def _fit_one(shared: Any, seed: int) -> tuple[dict[str, NDArray[np.float32]], FitReport]:

@@ -10,7 +10,7 @@ from encoders.columns import ITEM_GROUP
 from encoders.sessions import SessionLog
 from pipelines.artifacts import RunDirectory
 from pipelines.config import Config
-from pipelines.dataset import cached_item_embeddings
+from pipelines.dataset import CATEGORY, cached_item_embeddings
 from pipelines.progress import track
 from rl.evaluation.comparisons import comparison_table
 from rl.evaluation.intervals import Bootstrap, Estimate
@@ -27,7 +27,6 @@ from rl.evaluation.ranking import (
 from rl.evaluation.segments import build_segments, overall_quality, segment_table
 from rl.tasks import Tasks
 
-CATEGORY = "category"  # column of the item table that calibration and slices go by
 LEARNED = ("clone",)  # beside the candidate: no rival of its own kind
 
 

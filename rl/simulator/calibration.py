@@ -44,7 +44,7 @@ def _shift(logit: Tensor, target: Tensor) -> Tensor:
 
 @torch.no_grad()
 def bound_sums(model: ResponseModel, steps: Steps, reach: float) -> None:
-    """Have learned sums beyond ``reach`` times the log's range go on by their logarithm (in place).
+    """Have learned sums and surprises beyond ``reach`` times the log's range go on by their logarithm (in place).
 
     A policy can drive a sum much further than the log ever did, where a linear reading of it promises anything; and a
     sum that stopped at the edge would promise nothing for going on, so that nobody learns to.
@@ -52,11 +52,13 @@ def bound_sums(model: ResponseModel, steps: Steps, reach: float) -> None:
     Args:
         model: Fitted.
         steps: Logged sessions.
-        reach: Multiples of the sums' 1% and 99% quantiles.
+        reach: Multiples of the sums' 1% and 99% quantiles, and of the 99% quantile of surprises' length.
     """
     vectors, _ = model.item_table()
     states = model.run(vectors, steps.items, steps.responses, steps.values)[:, 1:][steps.known]
-    ranked = states[:, : len(model.least)].sort(0).values
-    edge = (len(ranked) - 1) // 100
-    model.least.copy_((ranked[edge] * reach).clamp_max(-_LEAST_EDGE))
-    model.most.copy_((ranked[len(ranked) - 1 - edge] * reach).clamp_min(_LEAST_EDGE))
+    edge = (len(states) - 1) // 100
+    ranked = states[:, : len(model.least)].sort(0).values * reach
+    model.least.copy_(ranked[edge].clamp_max(-_LEAST_EDGE))
+    model.most.copy_(ranked[-1 - edge].clamp_min(_LEAST_EDGE))
+    surprise = model.tastes.mean_surprise(states[:, len(model.least) :]).norm(dim=-1).sort(0).values * reach
+    model.tastes.most.copy_(surprise[-1 - edge].clamp_min(_LEAST_EDGE))

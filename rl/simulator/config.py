@@ -41,7 +41,7 @@ class SimulatorConfig(BaseModel):
         description="Leading directions of the text embeddings that are read; more drown what matters.",
     )
     taste_width: int = Field(
-        0,
+        12,
         ge=0,
         description="Directions of taste in which items are compared with the past and with what was taken; 0: none.",
     )

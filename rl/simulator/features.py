@@ -1,37 +1,61 @@
-"""What response models read of embeddings: their leading directions."""
-
-from typing import NamedTuple
+"""What response models read of embeddings: leading directions, and those in which texts are compared."""
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 _MOST_ROWS = 20_000  # that directions are found from
+_RIDGE = 0.1  # of the mean variance of a direction
+_ROUNDING = 1e-8  # of the mean square: smaller variances say nothing
+_LEAST_APART = 0.01  # deviations within categories, by which they must differ in a direction
 
 
-class Directions(NamedTuple):
-    """Of embeddings [N, D], the widest first. Text embeddings are wide; a few directions carry what a model can use."""
+def whitened_directions(embeddings: NDArray[np.float32], width: int) -> NDArray[np.float32]:
+    """Projection [D, width] onto the leading directions, of unit variance each; zero where there are fewer.
 
-    mean: NDArray[np.float32]  # [D]
-    deviations: NDArray[np.float64]  # [R]
-    vectors: NDArray[np.float64]  # [R, D]
-
-    def whitened(self, width: int) -> NDArray[np.float32]:
-        """Projection [D, width] onto the leading ones, scaled to unit variance each; zero where there are fewer."""
-        told = int((self.deviations > 1e-6 * max(self.deviations[0], 1e-12)).sum()) or 1
-        keep = min(width, told)
-        return _filled(self.vectors[:keep].T / np.maximum(self.deviations[:keep], 1e-6), width)
-
-    def plain(self, width: int) -> NDArray[np.float32]:
-        """Projection [D, width] onto the leading ones as long as they are: texts are alike where they say the same."""
-        return _filled(self.vectors[:width].T, width)
-
-
-def leading_directions(embeddings: NDArray[np.float32]) -> Directions:
-    """Directions of embeddings [N, D]."""
-    mean = embeddings.mean(0)
-    centred = (embeddings - mean)[:_MOST_ROWS].astype(np.float64)
+    Text embeddings are wide; a few directions carry what a model can use.
+    """
+    centred = (embeddings - embeddings.mean(0))[:_MOST_ROWS].astype(np.float64)
     _, spread, vectors = np.linalg.svd(centred, full_matrices=False)
-    return Directions(mean.astype(np.float32), spread / max(np.sqrt(len(centred)), 1), vectors)
+    deviations = spread / max(np.sqrt(len(centred)), 1)
+    told = int((deviations > 1e-6 * max(deviations[0], 1e-12)).sum()) or 1
+    keep = min(width, told)
+    return _filled(vectors[:keep].T / np.maximum(deviations[:keep], 1e-6), width)
+
+
+def compared_texts(
+    embeddings: NDArray[np.float32], categories: NDArray[np.int64], width: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Texts of items as they are compared, and the projection that makes a past comparable.
+
+    An item stands for its category, in the directions that tell categories apart: linear discriminants (Rao, 1948),
+    widest first. Where every item is a category of its own these are the leading directions of the texts.
+
+    Args:
+        embeddings: float32 [N, D].
+        categories: Of the items, from 0. int64 [N].
+        width: How many directions; zero where there are fewer.
+
+    Returns:
+        Texts of unit length, float32 [N, width], and the projection, float32 [D, width].
+    """
+    mean, counts = embeddings.mean(0), np.bincount(categories).astype(np.float32)
+    share = 1 / counts[categories]
+    centres = sparse.csr_matrix((share, (categories, np.arange(len(share))))) @ embeddings - mean  # [C, D]
+    every = (embeddings[:_MOST_ROWS] - mean).astype(np.float64)
+    within = every - centres[categories[:_MOST_ROWS]]
+    variances, axes = np.linalg.eigh(within.T @ within / len(within))
+    size = float((embeddings[:_MOST_ROWS].astype(np.float64) ** 2).mean())
+    ridge = max(_RIDGE * float((every**2).mean()), _ROUNDING * size, np.finfo(np.float64).tiny)
+    whitening = axes / np.sqrt(np.maximum(variances, 0) + ridge) @ axes.T
+    largest = np.argsort(-counts, kind="stable")[:_MOST_ROWS]
+    weighted = centres[largest] * np.sqrt(counts[largest])[:, None]
+    _, spread, vectors = np.linalg.svd(weighted @ whitening, full_matrices=False)
+    told = int((spread > _LEAST_APART * np.sqrt(counts[largest].sum())).sum())
+    projection = _filled(whitening @ vectors[: min(width, told)].T, width)
+    texts = centres @ projection
+    texts /= np.maximum(np.linalg.norm(texts, axis=1, keepdims=True), 1e-6)
+    return texts[categories], projection
 
 
 def _filled(projection: NDArray[np.float64], width: int) -> NDArray[np.float32]:

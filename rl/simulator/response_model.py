@@ -11,10 +11,9 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from rl.simulator.tastes import Tastes
+from rl.simulator.tastes import UNBOUNDED, Tastes
 
 DECAYS = (0.5, 0.8, 0.95, 1.0)
-_UNBOUNDED = 1e9  # edge of running sums before the log's range is known
 
 
 class ResponseShape(BaseModel):
@@ -82,8 +81,8 @@ class ResponseModel(nn.Module):
         self.query = nn.Linear(known + shape.hidden, heads * width)
         nn.init.normal_(self.query.weight, 0.0, 0.02)
         self.leave = nn.Linear(known + shape.hidden, 1)
-        self.register_buffer("least", torch.full((shape.sum_width * len(DECAYS),), -_UNBOUNDED))
-        self.register_buffer("most", torch.full_like(self.least, _UNBOUNDED))
+        self.register_buffer("least", torch.full((shape.sum_width * len(DECAYS),), -UNBOUNDED))
+        self.register_buffer("most", torch.full_like(self.least, UNBOUNDED))
         nn.init.constant_(self.leave.bias, -2.5)
 
     @property

@@ -7,13 +7,18 @@ bilinear form of items and states that is learned from scratch finds next to not
 import torch
 from torch import Tensor, nn
 
+UNBOUNDED = 1e9  # edge of sums before the log's range is known
+
 
 class Tastes(nn.Module):
     """Directions of taste, and what each of H scores makes of likeness in them.
 
     Sources are the texts of the past, and what surprised in the session: what was taken beyond what anybody takes of
     such slates. Taking from slates that hold nothing else is no surprise, so a policy cannot make a taste up.
+    Surprises beyond the log's range go on by their logarithm, as learned sums do.
     """
+
+    most: Tensor  # [K] length of a task's mean surprise beyond which only its logarithm counts; see ``bound_sums``
 
     def __init__(self, text_width: int, taste_width: int, parents: tuple[int, ...], num_scores: int) -> None:
         """Directions start at the texts' leading ones."""
@@ -22,6 +27,7 @@ class Tastes(nn.Module):
         self.directions = nn.Parameter(torch.eye(text_width, taste_width))
         self.past = nn.Parameter(torch.zeros(num_scores))
         self.surprise = nn.Parameter(torch.zeros(num_scores, len(parents)))
+        self.register_buffer("most", torch.full((len(parents),), UNBOUNDED))
         self.few = nn.Parameter(torch.ones(len(parents)))  # how much few surprises are shrunk, as a softplus
 
     @property
@@ -47,8 +53,13 @@ class Tastes(nn.Module):
         beyond = torch.einsum("...lk,...lq->...kq", responses - expected, tastes)
         return torch.cat([beyond, expected.sum(-2)[..., None]], -1).flatten(-2)
 
+    def mean_surprise(self, surprises: Tensor) -> Tensor:
+        """Surprises over what was to be expected, shrunk while it is little. [..., K * (Q + 1)] -> [..., K, Q]."""
+        surprises = surprises.view(*surprises.shape[:-1], len(self.parents), self.directions.shape[1] + 1)
+        return surprises[..., :-1] / (surprises[..., -1:] + nn.functional.softplus(self.few)[:, None])
+
     def asked(self, surprises: Tensor, past: Tensor) -> Tensor:
-        """The taste that each score asks for. Surprises count over what was to be expected, shrunk while it is little.
+        """The taste that each score asks for.
 
         Args:
             surprises: Their sum. float32 [..., K * (Q + 1)].
@@ -57,8 +68,8 @@ class Tastes(nn.Module):
         Returns:
             float32 [..., H, Q].
         """
-        width = self.directions.shape[1]
-        surprises = surprises.view(*surprises.shape[:-1], len(self.parents), width + 1)
-        mean = surprises[..., :-1] / (surprises[..., -1:] + nn.functional.softplus(self.few)[:, None])
+        mean = self.mean_surprise(surprises)
+        beyond = (mean.norm(dim=-1, keepdim=True) / self.most[:, None]).clamp_min(1)
+        mean = mean * (1 + beyond.log()) / beyond
         asked: Tensor = torch.einsum("hk,...kq->...hq", self.surprise, mean)
         return asked + self.past[:, None] * (past @ self.directions)[..., None, :]

@@ -49,7 +49,7 @@ def logged_steps(num_sessions: int) -> tuple[Steps, Tensor]:
 
 
 def fitted(steps: Steps, **changes: float) -> ResponseModel:
-    settings = SimulatorConfig.model_validate(changes)
+    settings = SimulatorConfig.model_validate({"taste_width": 0, **changes})
     shape = response_shape(settings, steps, (-1, 0), NUM_ITEMS, (2, 2), True)
     held = np.arange(len(steps)) % 5 == 0
     features = torch.randn(NUM_ITEMS, 2, generator=torch.Generator().manual_seed(0))

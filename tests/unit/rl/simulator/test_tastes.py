@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from rl.simulator.config import SimulatorConfig
-from rl.simulator.features import leading_directions
 from rl.simulator.fitting import fit_member, response_shape
 from rl.simulator.response_model import ResponseModel
 from rl.simulator.steps import Steps
@@ -89,6 +88,30 @@ def test_taking_from_slates_that_hold_nothing_else_is_no_surprise() -> None:
     torch.testing.assert_close(chosen, torch.tensor([[1.0, -0.2, 1.0]]))
 
 
+def test_surprises_beyond_the_logs_range_go_on_by_their_logarithm() -> None:
+    tastes = Tastes(2, 2, (-1,), 1)
+    torch.nn.init.ones_(tastes.surprise)
+    tastes.most.fill_(0.5)
+    nothing = torch.zeros(1, 2)
+    shrunk = 1 + torch.nn.functional.softplus(torch.ones(()))  # one response was to be expected
+
+    def asked(length: float) -> Tensor:
+        surprises = torch.cat([length * shrunk * torch.tensor([0.6, -0.8]), torch.ones(1)])
+        return tastes.asked(surprises[None], nothing)[0, 0]
+
+    torch.testing.assert_close(asked(0.4), torch.tensor([0.24, -0.32]))
+    torch.testing.assert_close(asked(0.5 * np.e), torch.tensor([0.6, -0.8]))
+
+
+def test_how_far_surprises_count_in_full_is_the_logs_range() -> None:
+    model = fitted(with_past=False)
+
+    most = float(model.tastes.most)
+    assert (
+        0.3 < most < 3.0
+    )  # four times as much of the liked topic as anybody takes, and a few sessions' luck
+
+
 def test_rates_are_the_logs_with_rare_items_near_the_mean() -> None:
     rates = fitted(with_past=False).item_rates
 
@@ -102,22 +125,6 @@ def test_the_past_tells_tastes_before_anything_is_viewed() -> None:
     liked[0, 2], other[0, 3] = 1.0, 1.0
 
     assert preference(model, [], liked) > preference(model, [], other) + 0.7
-
-
-def test_texts_are_compared_in_their_leading_directions_at_their_size() -> None:
-    dice = np.random.default_rng(0)
-    scale = np.array([3.0, 1.0, 0.1, 0.1])
-    embeddings = (dice.normal(size=(500, 4)) * scale + 5.0).astype(np.float32)
-
-    directions = leading_directions(embeddings)
-    compared = (embeddings - directions.mean) @ directions.plain(2)
-
-    assert compared.shape == (500, 2)
-    np.testing.assert_allclose(compared.std(0), [3.0, 1.0], rtol=0.1)
-    whitened = (embeddings - directions.mean) @ directions.whitened(2)
-    np.testing.assert_allclose(whitened.std(0), [1.0, 1.0], rtol=0.1)
-    assert directions.plain(6).shape == (4, 6)  # more than there are: the rest is zero
-    assert not directions.plain(6)[:, 4:].any()
 
 
 def test_without_slates_only_what_was_acted_on_tells_a_taste() -> None:
