@@ -46,7 +46,9 @@ class SimulatorConfig(BaseModel):
         description="Directions of taste in which items are compared with the past and with what was taken; 0: none.",
     )
     likeness_width: int = Field(
-        64, ge=1, description="Leading directions of the text embeddings that tastes are learned from."
+        64,
+        ge=1,
+        description="Directions of the text embeddings, those that set categories apart, that tastes are learned from.",
     )
     reach: float = Field(
         1.0,
