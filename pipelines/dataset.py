@@ -22,21 +22,18 @@ def load_items(run: RunDirectory) -> pa.Table:
     return run.folder("ingest").read_table("items.parquet")
 
 
-def item_groups(run: RunDirectory) -> list[str | None]:
-    """Group of each item; None where the table names none."""
-    items = load_items(run)
-    groups: list[str | None] = (
-        items["group"].to_pylist() if "group" in items.column_names else [None] * len(items)
-    )
-    return groups
+def item_column(items: pa.Table, name: str) -> list[str | None]:
+    """A column of the item table as texts; None where an item has none, or nobody has."""
+    if name not in items.column_names:
+        return [None] * len(items)
+    return [None if value in (None, "") else str(value) for value in items[name].to_pylist()]
 
 
 def item_categories(items: pa.Table) -> NDArray[np.int64]:
     """Number of each item's ``category``, from 0; an item without one is a category of its own. int64 [N]."""
-    names = items[CATEGORY].to_pylist() if CATEGORY in items.column_names else [None] * len(items)
-    keys = [f"item {row}" if name is None else f"category {name}" for row, name in enumerate(names)]
-    numbers: NDArray[np.int64] = np.unique(keys, return_inverse=True)[1]
-    return numbers
+    numbers: dict[str | int, int] = {}
+    keys = (row if name is None else name for row, name in enumerate(item_column(items, CATEGORY)))
+    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
 
 
 def load_item_embeddings(run: RunDirectory) -> NDArray[np.float32]:

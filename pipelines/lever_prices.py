@@ -5,9 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from encoders.columns import ITEM_GROUP
 from pipelines.artifacts import RunDirectory
 from pipelines.config import Config
-from pipelines.dataset import cached_item_embeddings, item_groups
+from pipelines.dataset import cached_item_embeddings, item_column, load_items
 from pipelines.judge import HeldOutJudge
 from rl.players import Player, PolicyPlayer, RerankedPlayer
 from rl.policy.network import SlatePolicy
@@ -25,7 +26,7 @@ def lever_prices(
     worth; None where nothing is re-ranked).
     """
     levers, length = config.rl.levers, config.rl.slate_length
-    groups = limited_groups(levers, item_groups(run))
+    groups = limited_groups(levers, item_column(load_items(run), ITEM_GROUP))
     limits = torch.tensor(list(levers.exposure_limits.values()))
     ways: dict[str, Player] = {
         "drawn": PolicyPlayer(policy, length, config.seed),

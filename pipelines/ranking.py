@@ -10,7 +10,7 @@ from encoders.columns import ITEM_GROUP
 from encoders.sessions import SessionLog
 from pipelines.artifacts import RunDirectory
 from pipelines.config import Config
-from pipelines.dataset import CATEGORY, cached_item_embeddings
+from pipelines.dataset import CATEGORY, cached_item_embeddings, item_column
 from pipelines.progress import track
 from rl.evaluation.comparisons import comparison_table
 from rl.evaluation.intervals import Bootstrap, Estimate
@@ -58,7 +58,7 @@ def rank_policies(
         for name, scorer in track(scorers.items(), total=len(scorers), what="ranking")
     }
     embeddings = cached_item_embeddings(run.uri)
-    catalogue = build_catalogue(log, embeddings, _column(items, CATEGORY), _column(items, ITEM_GROUP))
+    catalogue = build_catalogue(log, embeddings, item_column(items, CATEGORY), item_column(items, ITEM_GROUP))
     bootstrap = Bootstrap(settings.num_bootstrap, settings.confidence, config.seed)
     overall = overall_quality(scores, judged, tasks, bootstrap)
     parts: dict[str, Any] = {
@@ -80,9 +80,3 @@ def best_rival(overall: Mapping[str, Estimate], candidate: str) -> str | None:
     """The policy other than candidate and clone of the highest overall NDCG; None where there is none."""
     rivals = [name for name in overall if name not in (candidate, *LEARNED)]
     return max(rivals, key=lambda name: overall[name].mean) if rivals and candidate in overall else None
-
-
-def _column(items: pa.Table, name: str) -> list[str | None] | None:
-    if name not in items.column_names:
-        return None
-    return [None if value is None else str(value) for value in items[name].to_pylist()]

@@ -10,11 +10,18 @@ import torch
 from safetensors.torch import save as save_safetensors
 
 from cluster.connection import connect
+from encoders.columns import ITEM_GROUP
 from encoders.sessions import SessionLog
 from pipelines.artifacts import Folder, RunDirectory
 from pipelines.checkpoints import Progress
 from pipelines.config import Config
-from pipelines.dataset import cached_item_embeddings, item_groups, load_session_log, load_simulator
+from pipelines.dataset import (
+    cached_item_embeddings,
+    item_column,
+    load_items,
+    load_session_log,
+    load_simulator,
+)
 from pipelines.judge import HeldOutJudge, Record
 from pipelines.lever_prices import lever_prices
 from pipelines.progress import track
@@ -76,7 +83,7 @@ class OpenSimulation:
         if not rl.levers.in_training:
             return simulation
         vectors = torch.from_numpy(cached_item_embeddings(self.uri))
-        return LeveredSimulation(simulation, rl.levers, vectors, item_groups(run))
+        return LeveredSimulation(simulation, rl.levers, vectors, item_column(load_items(run), ITEM_GROUP))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
+from scipy import linalg, sparse
 
 _MOST_ROWS = 20_000  # that directions are found from
 _RIDGE = 0.1  # of the mean variance of a direction
@@ -43,16 +43,14 @@ def compared_texts(
     share = 1 / counts[categories]
     centres = sparse.csr_matrix((share, (categories, np.arange(len(share))))) @ embeddings - mean  # [C, D]
     every = (embeddings[:_MOST_ROWS] - mean).astype(np.float64)
-    within = every - centres[categories[:_MOST_ROWS]]
-    variances, axes = np.linalg.eigh(within.T @ within / len(within))
-    size = float((embeddings[:_MOST_ROWS].astype(np.float64) ** 2).mean())
-    ridge = max(_RIDGE * float((every**2).mean()), _ROUNDING * size, np.finfo(np.float64).tiny)
-    whitening = axes / np.sqrt(np.maximum(variances, 0) + ridge) @ axes.T
-    largest = np.argsort(-counts, kind="stable")[:_MOST_ROWS]
-    weighted = centres[largest] * np.sqrt(counts[largest])[:, None]
-    _, spread, vectors = np.linalg.svd(weighted @ whitening, full_matrices=False)
-    told = int((spread > _LEAST_APART * np.sqrt(counts[largest].sum())).sum())
-    projection = _filled(whitening @ vectors[: min(width, told)].T, width)
+    inside = every - centres[categories[:_MOST_ROWS]]
+    size = float(np.square(embeddings[:_MOST_ROWS], dtype=np.float64).mean())
+    ridge = max(_RIDGE * float(np.square(every).mean()), _ROUNDING * size, float(np.finfo(np.float32).tiny))
+    within = inside.T @ inside / len(inside) + ridge * np.eye(len(mean))
+    between = (centres * (counts / len(embeddings))[:, None]).T @ centres
+    ratios, vectors = linalg.eigh(between.astype(np.float64), within)  # rising
+    told = int((ratios > _LEAST_APART**2).sum())
+    projection = _filled(vectors[:, ::-1][:, : min(width, told)], width)
     texts = centres @ projection
     texts /= np.maximum(np.linalg.norm(texts, axis=1, keepdims=True), 1e-6)
     return texts[categories], projection

@@ -14,7 +14,7 @@ from rl.simulator.response_model import ResponseModel, ResponseShape
 from rl.simulator.steps import Steps
 
 _LARGEST_GRADIENT = 2.0  # norm
-_DIRECTION_RATE = 0.2  # of the learning rate: tastes stay near the text's leading directions
+_DIRECTION_RATE = 0.2  # of the learning rate: tastes stay near the first directions of the texts
 _PRIOR_TRIES = 20  # that an item's logged rate starts from, at the rate of all
 _MAX_BOUND = 2000  # sessions whose running sums set the bounds
 

@@ -11,7 +11,8 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from rl.simulator.tastes import UNBOUNDED, Tastes
+from rl.simulator.reach import UNBOUNDED, within_reach
+from rl.simulator.tastes import Tastes
 
 DECAYS = (0.5, 0.8, 0.95, 1.0)
 
@@ -181,8 +182,7 @@ class ResponseModel(nn.Module):
         """State and past, read; then what likeness asks for. float32 [..., Z + H * Q]."""
         features, text = past[..., : self.shape.past_width], past[..., self.shape.past_width :]
         learned, surprises = state[..., : len(self.least)], state[..., len(self.least) :]
-        beyond = torch.maximum(learned / self.most, learned / self.least).clamp_min(1)  # logged sums are at 1
-        learned = learned * (1 + beyond.log()) / beyond
+        learned = within_reach(learned, torch.maximum(learned / self.most, learned / self.least))
         known = torch.cat([learned, torch.tanh(self.past(features))], -1)
         read: Tensor = self.dropout(torch.cat([self.trunk(known), known], -1))
         asked = self.tastes.asked(surprises, text)

@@ -7,21 +7,22 @@ bilinear form of items and states that is learned from scratch finds next to not
 import torch
 from torch import Tensor, nn
 
-UNBOUNDED = 1e9  # edge of sums before the log's range is known
+from rl.simulator.reach import UNBOUNDED, within_reach
 
 
 class Tastes(nn.Module):
     """Directions of taste, and what each of H scores makes of likeness in them.
 
     Sources are the texts of the past, and what surprised in the session: what was taken beyond what anybody takes of
-    such slates. Taking from slates that hold nothing else is no surprise, so a policy cannot make a taste up.
-    Surprises beyond the log's range go on by their logarithm, as learned sums do.
+    such slates. Taking as much as anybody does from slates that hold nothing else is no surprise. A user who takes more
+    of everything surprises in whatever is shown; so surprises beyond the log's range go on by their logarithm, as
+    learned sums do.
     """
 
     most: Tensor  # [K] length of a task's mean surprise beyond which only its logarithm counts; see ``bound_sums``
 
     def __init__(self, text_width: int, taste_width: int, parents: tuple[int, ...], num_scores: int) -> None:
-        """Directions start at the texts' leading ones."""
+        """Directions start at the first of the texts' own."""
         super().__init__()
         self.parents = parents
         self.directions = nn.Parameter(torch.eye(text_width, taste_width))
@@ -69,7 +70,6 @@ class Tastes(nn.Module):
             float32 [..., H, Q].
         """
         mean = self.mean_surprise(surprises)
-        beyond = (mean.norm(dim=-1, keepdim=True) / self.most[:, None]).clamp_min(1)
-        mean = mean * (1 + beyond.log()) / beyond
+        mean = within_reach(mean, mean.norm(dim=-1, keepdim=True) / self.most[:, None])
         asked: Tensor = torch.einsum("hk,...kq->...hq", self.surprise, mean)
         return asked + self.past[:, None] * (past @ self.directions)[..., None, :]

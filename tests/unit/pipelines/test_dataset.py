@@ -7,7 +7,7 @@ from pipelines.dataset import item_categories
 
 
 def test_items_of_a_category_share_its_number_and_others_have_their_own():
-    items = pa.table({"item_id": list("abcdef"), "category": ["tea", None, "cups", "tea", None, "item 1"]})
+    items = pa.table({"item_id": list("abcdef"), "category": ["tea", None, "cups", "tea", "", "1"]})
 
     numbers = item_categories(items)
 

@@ -107,9 +107,8 @@ def test_how_far_surprises_count_in_full_is_the_logs_range() -> None:
     model = fitted(with_past=False)
 
     most = float(model.tastes.most)
-    assert (
-        0.3 < most < 3.0
-    )  # four times as much of the liked topic as anybody takes, and a few sessions' luck
+    # Four times as much of the liked topic as others take, and a few sessions' luck.
+    assert 0.3 < most < 3.0
 
 
 def test_rates_are_the_logs_with_rare_items_near_the_mean() -> None:
