@@ -67,6 +67,7 @@ ENTRIES: dict[str, Entry] = {
             "rl.slate_length",
             "rl.history_length",
             "rl.clone",
+            "rl.tilt",
             "rl.ppo",
         ),
         example="slatewise train paths.run=runs/shop rl.tasks.purchase.weight=3",

@@ -1,4 +1,4 @@
-"""Stage ``train``: clone the log, then multi-task PPO in the simulator, kept by the held-out simulator's word."""
+"""Stage ``train``: clone the log, tilt it, then multi-task PPO in the simulator, kept by the held-out one's word."""
 
 import copy
 import logging
@@ -33,6 +33,7 @@ from rl.policy.safety import complaint_after_look, complaint_after_round
 from rl.simulator.levered import LeveredSimulation
 from rl.simulator.simulation import Simulation, summary_width
 from rl.tasks import Tasks, build_tasks
+from rl.tilt import tilt_clone
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm import Algorithm
@@ -103,7 +104,7 @@ def train_policy(
     on_look: Callable[[Record, Record], None],
     checkpoint_folder: Folder | None,
 ) -> TrainedPolicy:
-    """Clone and PPO on a run's finished simulator. Ray must be connected.
+    """Clone, tilt and PPO on a run's finished simulator. Ray must be connected.
 
     Args:
         run: With finished ingest, embed and fit-simulator.
@@ -114,10 +115,12 @@ def train_policy(
     log = load_session_log(run, config)
     tasks = build_tasks(config.rl.tasks)
     clone = make_clone(run, config, log, tasks)
+    users = torch.from_numpy(log.past[log.sessions("train")])
+    start = tilt_clone(clone, load_simulator(run, config, "train"), users, config.rl.tilt, config.seed)
     judge = HeldOutJudge(run, config, log)
-    trainer = _trainer(run, config, clone, tasks)
+    trainer = _trainer(run, config, start, tasks)
     try:
-        progress = Progress(checkpoint_folder, trainer, clone, config.rl.ppo.judge_tolerance)
+        progress = Progress(checkpoint_folder, trainer, start, config.rl.ppo.judge_tolerance)
         stopped = _iterate(trainer, config, judge, progress, on_look)
     finally:
         trainer.algorithm.stop()
@@ -146,11 +149,11 @@ def make_clone(run: RunDirectory, config: Config, log: SessionLog, tasks: Tasks)
     return clone
 
 
-def _trainer(run: RunDirectory, config: Config, clone: SlatePolicy, tasks: Tasks) -> "Trainer":
+def _trainer(run: RunDirectory, config: Config, policy: SlatePolicy, tasks: Tasks) -> "Trainer":
     from rl.policy.algorithm import Trainer, build_algorithm, set_clone
 
     levers = tuple(config.rl.levers.tasks)
-    start, shape = widen(clone.state_dict(), clone.shape, len(levers))
+    start, shape = widen(policy.state_dict(), policy.shape, len(levers))
 
     def build() -> "Algorithm":
         algorithm = build_algorithm(
@@ -286,6 +289,7 @@ TRAIN = Stage(
         "rl.slate_length",
         "rl.history_length",
         "rl.clone",
+        "rl.tilt",
         "rl.ppo",
         "rl.dqn",
         "rl.levers",

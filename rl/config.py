@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rl.evaluation.config import EvaluationConfig
 from rl.levers import LeversConfig
-from rl.policy.config import CloneConfig, DQNSettings, PPOSettings
+from rl.policy.config import CloneConfig, DQNSettings, PPOSettings, TiltConfig
 from rl.simulator.config import SimulatorConfig
 from rl.sweep import SweepConfig
 from rl.tasks import TaskConfig
@@ -34,6 +34,7 @@ class RLConfig(BaseModel):
     )
     simulator: SimulatorConfig = SimulatorConfig()
     clone: CloneConfig = CloneConfig()
+    tilt: TiltConfig = TiltConfig()
     ppo: PPOSettings = PPOSettings()
     dqn: DQNSettings = DQNSettings()
     levers: LeversConfig = LeversConfig()

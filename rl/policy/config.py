@@ -1,4 +1,4 @@
-"""Settings of the policy, its clone start and PPO."""
+"""Settings of the policy, its start and PPO."""
 
 from typing import Annotated, Literal
 
@@ -39,6 +39,21 @@ class CloneConfig(BaseModel):
     )
     weight_concentration: float = Field(
         2.0, gt=0, description="How close drawn task weights stay to the configured."
+    )
+
+
+class TiltConfig(BaseModel):
+    """The search for a tilt of the clone that training starts from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    num_generations: int = Field(
+        15, ge=0, description="Generations of tilts; 0 starts from the clone as it is."
+    )
+    num_tilts: int = Field(32, ge=8, description="Tilts a generation.")
+    num_sessions: int = Field(32, ge=1, description="Simulated sessions that a tilt is judged by.")
+    num_directions: int = Field(
+        12, ge=1, description="Leading directions of the item embeddings, along which the clone is tilted."
     )
 
 

@@ -1,0 +1,119 @@
+"""Where learning starts: the clone, tilted along the text towards what whole simulated sessions pay for.
+
+What pays only after many slates, such as to leave bait alone, hardly shows in the advantage of a single one, and a
+policy may settle before it finds that. A tilt is a few numbers, so the returns of whole sessions tell good ones from
+bad; and policies that differ by a tilt are of the kind that simulators rank best.
+"""
+
+import copy
+
+import torch
+from torch import Tensor
+
+from rl.players import play
+from rl.policy.config import TiltConfig
+from rl.policy.fragments import STATE_COLUMNS
+from rl.policy.network import SlatePolicy
+from rl.policy.plackett_luce import sample_slates
+from rl.simulator.features import whitened_directions
+from rl.simulator.simulation import Ensemble, Observation, Sessions
+
+_FIRST_DEVIATION = 0.7  # of a tilt, in logits a deviation of the text
+_LEAST_DEVIATION = 0.05
+_ELITE = 4  # one in so many tilts is followed
+_FOLLOWED = 0.7  # how far a generation goes to where its best are
+_LOGITS_AT_ONCE = 1 << 24
+
+
+@torch.no_grad()
+def tilt_clone(
+    clone: SlatePolicy, ensemble: Ensemble, pasts: Tensor, config: TiltConfig, seed: int
+) -> SlatePolicy:
+    """The clone with a tilt of its text biases, or as it is where no tilt returns more than that.
+
+    Args:
+        clone: To start from; left as it is.
+        ensemble: To play in. Costs beyond their limits count before any return.
+        pasts: Users' pasts that sessions start from. float32 [S, D].
+        config: Of the search.
+        seed: Of tilts, sessions and slates.
+
+    Source:
+        Rubinstein 1999, doi:10.1023/A:1010091220143 (cross-entropy method).
+    """
+    tilted = copy.deepcopy(clone).eval()
+    embeddings = clone.item_embeddings.cpu()
+    directions = torch.from_numpy(whitened_directions(embeddings.numpy(), config.num_directions))
+    trial = _Trial(tilted, ensemble, pasts, (embeddings - clone.item_mean.cpu()) @ directions)
+    dice = torch.Generator().manual_seed(seed)
+    mean = torch.zeros(config.num_directions)
+    deviation = torch.full_like(mean, _FIRST_DEVIATION)
+    for generation in range(config.num_generations):
+        tilts = mean + deviation * torch.randn(config.num_tilts, len(mean), generator=dice)
+        worth = trial.worth(tilts, config.num_sessions, seed + generation)
+        best = tilts[worth.topk(config.num_tilts // _ELITE).indices]
+        mean = torch.lerp(mean, best.mean(0), _FOLLOWED)
+        deviation = torch.lerp(deviation, best.std(0), _FOLLOWED).clamp_min(_LEAST_DEVIATION)
+    if config.num_generations:
+        sessions = config.num_sessions * config.num_tilts // 2
+        without, with_it = trial.worth(torch.stack([torch.zeros_like(mean), mean]), sessions, seed - 1)
+        if with_it > without:
+            scale = clone.shape.text_width**0.5  # see ``SlatePolicy.item_keys``
+            tilted.text_bias.weight += (directions @ mean / scale).to(tilted.text_bias.weight.device)
+    return tilted
+
+
+class _Trial:
+    """Plays tilts of a policy side by side."""
+
+    def __init__(self, policy: SlatePolicy, ensemble: Ensemble, pasts: Tensor, texts: Tensor) -> None:
+        """``texts`` are the items' in the directions that tilts go by. float32 [N, Q]."""
+        self.policy, self.ensemble, self.pasts, self.texts = policy, ensemble, pasts, texts
+
+    def worth(self, tilts: Tensor, num_sessions: int, seed: int) -> Tensor:
+        """Mean weighted return of each tilt [P, Q] over the same users; costs beyond limits count first. [P]."""
+        dice = torch.Generator().manual_seed(seed)
+        users = torch.randint(len(self.pasts), (num_sessions,), generator=dice)
+        past = self.pasts[users].repeat(len(tilts), 1)
+        tasks = self.ensemble.tasks
+        weights = torch.from_numpy(tasks.weights)
+        returns, _ = play(
+            Sessions(self.ensemble, past, dice),
+            _TiltedPlayer(self.policy, self.texts, tilts.repeat_interleave(num_sessions, 0), dice),
+            past,
+            weights.expand(len(past), -1),
+            self.ensemble.members[0].item_features,
+            len(tasks),
+            self.policy.shape.history_length,
+            self.ensemble.max_steps,
+        )
+        returns = returns.view(len(tilts), num_sessions, -1).mean(1)  # [P, K], costs negative
+        excess = (-returns - torch.from_numpy(tasks.limits)).clamp_min(0).sum(-1)
+        worth = returns @ weights
+        return torch.where(excess > 0, worth.min() - 1 - excess, worth)
+
+
+class _TiltedPlayer:
+    """A policy whose scores are tilted, in each session by a tilt of its own."""
+
+    def __init__(self, policy: SlatePolicy, texts: Tensor, tilts: Tensor, dice: torch.Generator) -> None:
+        """``texts`` float32 [N, Q] and ``tilts`` float32 [B, Q]."""
+        self.policy, self.texts, self.tilts, self.dice = policy, texts, tilts, dice
+        self.at_once = max(1, _LOGITS_AT_ONCE // len(texts))
+
+    def start(self, past: Tensor) -> None:
+        """Compute the item keys once."""
+        self.keys = self.policy.item_keys()
+
+    def choose(self, observation: Observation) -> Tensor:
+        """Slates drawn at the observation's task weights, a part of the sessions at a time."""
+        slates = []
+        for rows in torch.split(torch.arange(len(self.tilts)), self.at_once):
+            state = {name: observation[name][rows] for name in STATE_COLUMNS}
+            logits = self.policy.logits(**state, keys=self.keys)
+            logits += self.tilts[rows] @ self.texts.T
+            slates.append(sample_slates(logits, self.policy.shape.slate_length, self.dice))
+        return torch.cat(slates)
+
+    def watch(self, slates: Tensor, responses: Tensor) -> None:
+        """The observation holds all it needs."""

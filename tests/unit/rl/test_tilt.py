@@ -1,0 +1,118 @@
+"""The search for a tilt: it finds what pays over whole sessions, and leaves alone what it should."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import rl.tilt
+from rl.players import PolicyPlayer, play
+from rl.policy.config import TiltConfig
+from rl.policy.network import PolicyShape, SlatePolicy
+from rl.simulator.response_model import ResponseModel, ResponseShape
+from rl.simulator.simulation import Ensemble, Sessions
+from rl.tasks import TaskConfig, Tasks, build_tasks
+from rl.tilt import tilt_clone
+
+N, D, STEPS = 40, 3, 6
+QUICK = TiltConfig(num_generations=6, num_tilts=16, num_sessions=8, num_directions=2)
+VIEW = {"view": TaskConfig()}
+
+
+def a_world(tasks: Tasks) -> tuple[Ensemble, SlatePolicy, torch.Tensor]:
+    """Items are taken, task by task, the more the further they lie along a direction of the text of the task's own."""
+    torch.manual_seed(0)
+    texts = torch.randn(N, D)
+    shape = ResponseShape(
+        mode="slate",
+        num_items=N,
+        slate_length=2,
+        feature_width=2,
+        past_width=2,
+        likeness_width=2,
+        taste_width=2,
+        parents=tasks.parents,
+        item_width=3,
+        sum_width=4,
+        hidden=8,
+        dropout=0.0,
+        value_scale=(1.0,) * len(tasks),
+        value_cap=(9.0,) * len(tasks),
+    )
+    model = ResponseModel(shape, torch.randn(N, 2), torch.randn(N, 2))
+    model.item_bias.data[:, 0] = 4.0  # whatever is shown is noticed
+    for task in range(len(tasks)):
+        model.item_bias.data[:, 1 + task] = 2 * texts[:, task] - 1
+    ensemble = Ensemble(
+        (model.eval().requires_grad_(False),), tasks, torch.zeros(D), torch.randn(D, 4), STEPS, 0.0
+    )
+    policy = SlatePolicy(
+        PolicyShape(num_items=N, text_width=D, num_tasks=len(tasks), slate_length=2, history_length=4), texts
+    )
+    return ensemble, policy.eval(), torch.randn(20, D)
+
+
+def returns(ensemble: Ensemble, policy: SlatePolicy, pasts: torch.Tensor) -> torch.Tensor:
+    """Mean return by task. [K]."""
+    past = pasts.repeat(20, 1)
+    dice = torch.Generator().manual_seed(9)
+    weights = torch.from_numpy(ensemble.tasks.weights).expand(len(past), -1)
+    features = ensemble.members[0].item_features
+    played, _ = play(
+        Sessions(ensemble, past, dice),
+        PolicyPlayer(policy, 2, 9),
+        past,
+        weights,
+        features,
+        len(ensemble.tasks),
+        4,
+        STEPS,
+    )
+    return played.mean(0)
+
+
+@pytest.mark.parametrize("logits_at_once", [1 << 24, 3 * N])
+def test_a_tilt_finds_what_whole_sessions_pay_for(monkeypatch, logits_at_once):
+    monkeypatch.setattr(rl.tilt, "_LOGITS_AT_ONCE", logits_at_once)
+    ensemble, clone, pasts = a_world(build_tasks(VIEW))
+    before = {name: value.clone() for name, value in clone.state_dict().items()}
+
+    tilted = tilt_clone(clone, ensemble, pasts, QUICK, 0)
+
+    assert returns(ensemble, tilted, pasts) > 1.3 * returns(ensemble, clone, pasts)
+    assert all(torch.equal(value, before[name]) for name, value in clone.state_dict().items())
+    changed = {n for n, value in tilted.state_dict().items() if not torch.equal(value, before[n])}
+    assert changed == {"text_bias.weight"}
+
+
+def test_the_same_seed_gives_the_same_tilt():
+    ensemble, clone, pasts = a_world(build_tasks(VIEW))
+    first, again, other = (
+        tilt_clone(clone, ensemble, pasts, QUICK, seed).text_bias.weight for seed in (1, 1, 2)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_without_generations_and_without_gain_the_clone_stays_as_it_is():
+    ensemble, clone, pasts = a_world(build_tasks(VIEW))
+    kept = tilt_clone(clone, ensemble, pasts, TiltConfig(num_generations=0), 0)
+    assert torch.equal(kept.text_bias.weight, clone.text_bias.weight)
+
+    indifferent = replace(ensemble, max_steps=0)  # every return is 0
+    kept = tilt_clone(clone, indifferent, pasts, QUICK, 0)
+    assert torch.equal(kept.text_bias.weight, clone.text_bias.weight)
+
+
+def test_limits_of_costs_come_before_returns():
+    costly = {"view": TaskConfig(), "complain": TaskConfig(cost=True, weight=0.0)}
+    limited = {"view": TaskConfig(), "complain": TaskConfig(cost=True, weight=0.0, at_most=2.0)}
+    spent, won = [], []
+    for configs in (costly, limited):
+        ensemble, clone, pasts = a_world(build_tasks(configs))
+        ensemble.members[0].item_bias[:, 2] = ensemble.members[0].item_bias[:, 1]  # the same items do both
+        view, complain = returns(ensemble, tilt_clone(clone, ensemble, pasts, QUICK, 0), pasts)
+        won.append(float(view))
+        spent.append(-float(complain))
+    assert spent[0] > 4 > 2.4 > spent[1]
+    assert won[1] < won[0]
