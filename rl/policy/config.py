@@ -48,7 +48,7 @@ class TiltConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     num_generations: int = Field(
-        15, ge=0, description="Generations of tilts; 0 starts from the clone as it is."
+        0, ge=0, description="Generations of tilts, 15 are enough; 0 starts from the clone as it is."
     )
     num_tilts: int = Field(32, ge=8, description="Tilts a generation.")
     num_sessions: int = Field(32, ge=1, description="Simulated sessions that a tilt is judged by.")

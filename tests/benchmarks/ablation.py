@@ -44,7 +44,12 @@ from tests.benchmarks.simulator import fitted_shop
 VARIANTS: dict[str, dict[str, object]] = {
     "recipe": {},
     "no clone start": {"rl.clone.learning_rate": 1e-12},  # it never leaves its random weights
-    "no tilt": {"rl.tilt.num_generations": 0},
+    "a tilted start": {"rl.tilt.num_generations": 15},
+    "a tilted start, kept to": {
+        "rl.tilt.num_generations": 15,
+        "rl.ppo.entropy": 0.01,
+        "rl.ppo.kl": 0.02,
+    },
     "no price on leaving the clone": {"rl.ppo.kl": 0.0},
     "no pessimism": {"rl.simulator.pessimism": 0.0},
     "one simulator": {"rl.simulator.num_members": 1},
@@ -147,12 +152,7 @@ def main() -> None:
     names, seeds, overrides = options.only or list(VARIANTS), options.seeds, list(options.overrides)
     if options.quick:
         names, seeds = options.only or ["recipe", "no pessimism"], seeds[:1]
-        overrides += [
-            "rl.ppo.num_iterations=2",
-            "rl.simulator.num_epochs=1",
-            "rl.clone.num_epochs=1",
-            "rl.tilt.num_generations=1",
-        ]
+        overrides += ["rl.ppo.num_iterations=2", "rl.simulator.num_epochs=1", "rl.clone.num_epochs=1"]
     logging.disable(logging.WARNING)
     values: dict[str, list[float]] = {name: [] for name in names}
     for seed in seeds:

@@ -88,12 +88,7 @@ def main() -> None:
     overrides = [f"shop.num_sessions={options.sessions}", f"shop.num_users={3 * options.sessions // 8}"]
     overrides += options.overrides
     if options.quick:
-        overrides += [
-            "rl.ppo.num_iterations=2",
-            "rl.simulator.num_epochs=1",
-            "rl.clone.num_epochs=1",
-            "rl.tilt.num_generations=1",
-        ]
+        overrides += ["rl.ppo.num_iterations=2", "rl.simulator.num_epochs=1", "rl.clone.num_epochs=1"]
     logging.disable(logging.WARNING)
     figures: dict[str, float] = {}
     for shop in options.shops:

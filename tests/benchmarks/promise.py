@@ -57,12 +57,7 @@ def main() -> None:
     shops, overrides = dict(SHOPS), list(options.overrides)
     if options.quick:
         shops = {"few sessions": SHOPS["few sessions"]}
-        overrides += [
-            "rl.ppo.num_iterations=2",
-            "rl.tilt.num_generations=1",
-            "rl.simulator.num_epochs=1",
-            "rl.evaluation.num_sessions=50",
-        ]
+        overrides += ["rl.ppo.num_iterations=2", "rl.simulator.num_epochs=1", "rl.evaluation.num_sessions=50"]
     lines, right = [], []
     for seed in options.seeds:
         for name, changes in shops.items():
