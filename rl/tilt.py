@@ -6,6 +6,7 @@ bad; and policies that differ by a tilt are of the kind that simulators rank bes
 """
 
 import copy
+import logging
 
 import torch
 from torch import Tensor
@@ -17,6 +18,8 @@ from rl.policy.network import SlatePolicy
 from rl.policy.plackett_luce import sample_slates
 from rl.simulator.features import whitened_directions
 from rl.simulator.simulation import Ensemble, Observation, Sessions
+
+logger = logging.getLogger(__name__)
 
 _FIRST_DEVIATION = 0.7  # of a tilt, in logits a deviation of the text
 _LEAST_DEVIATION = 0.05
@@ -57,6 +60,7 @@ def tilt_clone(
     if config.num_generations:
         sessions = config.num_sessions * config.num_tilts // 2
         without, with_it = trial.worth(torch.stack([torch.zeros_like(mean), mean]), sessions, seed - 1)
+        logger.info("tilt: %.3f a simulated session, %.3f without", with_it, without)
         if with_it > without:
             scale = clone.shape.text_width**0.5  # see ``SlatePolicy.item_keys``
             tilted.text_bias.weight += (directions @ mean / scale).to(tilted.text_bias.weight.device)
