@@ -9,9 +9,8 @@ from pipelines.artifacts import RunDirectory
 from pipelines.config import Config
 from pipelines.dataset import load_simulator
 from pipelines.players import evaluation_sessions
-from rl.players import Player, PolicyPlayer, play
+from rl.players import Player, PolicyPlayer, play_simulated
 from rl.policy.network import SlatePolicy
-from rl.simulator.simulation import Sessions
 
 Record = dict[str, float]
 
@@ -38,19 +37,12 @@ class HeldOutJudge:
         """
         tasks = self.ensemble.tasks
         generator = torch.Generator().manual_seed(self.config.seed)
-        weights = torch.from_numpy(tasks.weights).expand(len(self.past), -1)
-        returns, lengths = play(
-            Sessions(self.ensemble, self.past, generator),
-            player,
-            self.past,
-            weights,
-            self.ensemble.members[0].item_features,
-            len(tasks),
-            self.config.rl.history_length,
-            self.ensemble.max_steps,
+        weights = torch.from_numpy(tasks.weights)
+        returns, lengths = play_simulated(
+            self.ensemble, player, self.past, weights, self.config.rl.history_length, generator
         )
         mean = returns.mean(0)
-        weighted = returns @ torch.from_numpy(tasks.weights)
+        weighted = returns @ weights
         error = float(weighted.std(correction=0)) / len(weighted) ** 0.5
         record = {"held_out/weighted": float(weighted.mean()), "held_out/error": error}
         excess = torch.clamp(-mean / torch.from_numpy(tasks.limits) - 1, min=0).sum()

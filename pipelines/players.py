@@ -17,9 +17,8 @@ from pipelines.progress import track
 from rl.evaluation.bandit_rival import bandit_scorer
 from rl.evaluation.ranking import Scorer
 from rl.evaluation.rivals import popularity
-from rl.players import GreedyPlayer, Player, PolicyPlayer, ScorerPlayer, StatelessPlayer, play
+from rl.players import GreedyPlayer, Player, PolicyPlayer, ScorerPlayer, StatelessPlayer, play_simulated
 from rl.policy.network import PolicyShape, SlatePolicy
-from rl.simulator.simulation import Sessions
 from rl.tasks import Tasks, build_tasks
 
 BATCH = 1024  # states scored at once
@@ -128,20 +127,12 @@ def _play_held_out(
 ) -> dict[str, NDArray[np.float32]]:
     """Each player, at its task weights, in the held-out simulator, all from the same pasts and dice."""
     heldout = replace(load_simulator(run, config, "heldout"), pessimism=0.0)
-    features = heldout.members[0].item_features
     out = {}
     for name, (player, weights) in track(players.items(), total=len(players), what="playing"):
         generator = torch.Generator().manual_seed(config.seed)
         parts = [
-            play(
-                Sessions(heldout, part, generator),
-                player,
-                part,
-                torch.from_numpy(weights).expand(len(part), -1),
-                features,
-                len(weights),
-                config.rl.history_length,
-                heldout.max_steps,
+            play_simulated(
+                heldout, player, part, torch.from_numpy(weights), config.rl.history_length, generator
             )[0]
             for part in torch.split(torch.from_numpy(past), PLAYED)
         ]

@@ -31,7 +31,7 @@ from rl.policy.lever_heads import fold, widen
 from rl.policy.network import PolicyShape, SlatePolicy
 from rl.policy.safety import complaint_after_look, complaint_after_round
 from rl.simulator.levered import LeveredSimulation
-from rl.simulator.simulation import Simulation, summary_width
+from rl.simulator.simulation import Ensemble, Simulation, summary_width
 from rl.tasks import Tasks, build_tasks
 from rl.tilt import tilt_clone
 
@@ -116,9 +116,10 @@ def train_policy(
     tasks = build_tasks(config.rl.tasks)
     clone = make_clone(run, config, log, tasks)
     users = torch.from_numpy(log.past[log.sessions("train")])
-    start = tilt_clone(clone, load_simulator(run, config, "train"), users, config.rl.tilt, config.seed)
+    ensemble = load_simulator(run, config, "train")
+    start = tilt_clone(clone, ensemble, users, config.rl.tilt, config.seed)
     judge = HeldOutJudge(run, config, log)
-    trainer = _trainer(run, config, start, tasks)
+    trainer = _trainer(run, config, start, ensemble)
     try:
         progress = Progress(checkpoint_folder, trainer, start, config.rl.ppo.judge_tolerance)
         stopped = _iterate(trainer, config, judge, progress, on_look)
@@ -149,9 +150,10 @@ def make_clone(run: RunDirectory, config: Config, log: SessionLog, tasks: Tasks)
     return clone
 
 
-def _trainer(run: RunDirectory, config: Config, policy: SlatePolicy, tasks: Tasks) -> "Trainer":
+def _trainer(run: RunDirectory, config: Config, policy: SlatePolicy, ensemble: Ensemble) -> "Trainer":
     from rl.policy.algorithm import Trainer, build_algorithm, set_clone
 
+    tasks, feature_width = ensemble.tasks, ensemble.members[0].shape.feature_width
     levers = tuple(config.rl.levers.tasks)
     start, shape = widen(policy.state_dict(), policy.shape, len(levers))
 
@@ -161,9 +163,7 @@ def _trainer(run: RunDirectory, config: Config, policy: SlatePolicy, tasks: Task
             shape,
             OpenItemEmbeddings(run.uri),
             OpenSimulation(run.uri, config),
-            summary_width=summary_width(
-                len(tasks), load_simulator(run, config, "train").members[0].shape.feature_width
-            ),
+            summary_width=summary_width(len(tasks), feature_width),
             task_names=(*tasks.names, *levers),
             seed=config.seed,
             limits=[*tasks.limits.tolist(), *(float("inf") for _ in levers)],

@@ -218,3 +218,24 @@ def play(
         if not alive.any():
             break
     return returns, lengths
+
+
+def play_simulated(
+    ensemble: Ensemble,
+    player: Player,
+    past: Tensor,
+    task_weights: Tensor,
+    history_length: int,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """``play`` in a simulator, each session by one of its members, at task weights [K] or [B, K]."""
+    return play(
+        Sessions(ensemble, past, generator),
+        player,
+        past,
+        task_weights.expand(len(past), -1),
+        ensemble.members[0].item_features,
+        len(ensemble.tasks),
+        history_length,
+        ensemble.max_steps,
+    )

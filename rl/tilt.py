@@ -11,13 +11,13 @@ import logging
 import torch
 from torch import Tensor
 
-from rl.players import play
+from rl.players import play_simulated
 from rl.policy.config import TiltConfig
 from rl.policy.fragments import STATE_COLUMNS
 from rl.policy.network import SlatePolicy
 from rl.policy.plackett_luce import sample_slates
 from rl.simulator.features import whitened_directions
-from rl.simulator.simulation import Ensemble, Observation, Sessions
+from rl.simulator.simulation import Ensemble, Observation
 
 logger = logging.getLogger(__name__)
 
@@ -45,9 +45,10 @@ def tilt_clone(
         Rubinstein 1999, doi:10.1023/A:1010091220143 (cross-entropy method).
     """
     tilted = copy.deepcopy(clone).eval()
-    embeddings = clone.item_embeddings.cpu()
-    directions = torch.from_numpy(whitened_directions(embeddings.numpy(), config.num_directions))
-    trial = _Trial(tilted, ensemble, pasts, (embeddings - clone.item_mean.cpu()) @ directions)
+    if config.num_generations == 0:
+        return tilted
+    directions = torch.from_numpy(whitened_directions(clone.item_embeddings.numpy(), config.num_directions))
+    trial = _Trial(tilted, ensemble, pasts, (clone.item_embeddings - clone.item_mean) @ directions)
     dice = torch.Generator().manual_seed(seed)
     mean = torch.zeros(config.num_directions)
     deviation = torch.full_like(mean, _FIRST_DEVIATION)
@@ -57,13 +58,14 @@ def tilt_clone(
         best = tilts[worth.topk(config.num_tilts // _ELITE).indices]
         mean = torch.lerp(mean, best.mean(0), _FOLLOWED)
         deviation = torch.lerp(deviation, best.std(0), _FOLLOWED).clamp_min(_LEAST_DEVIATION)
-    if config.num_generations:
-        sessions = config.num_sessions * config.num_tilts // 2
-        without, with_it = trial.worth(torch.stack([torch.zeros_like(mean), mean]), sessions, seed - 1)
-        logger.info("tilt: %.3f a simulated session, %.3f without", with_it, without)
-        if with_it > without:
-            scale = clone.shape.text_width**0.5  # see ``SlatePolicy.item_keys``
-            tilted.text_bias.weight += (directions @ mean / scale).to(tilted.text_bias.weight.device)
+    sessions = config.num_sessions * config.num_tilts // 2
+    pair = torch.stack([torch.zeros_like(mean), mean])
+    without, with_it = trial.worth(pair, sessions, seed + config.num_generations)
+    logger.info("tilt: %.3f a simulated session, %.3f without", with_it, without)
+    if with_it > without:
+        tilted.text_bias.weight += (
+            directions @ mean / clone.shape.text_width**0.5
+        )  # as item_keys scales texts
     return tilted
 
 
@@ -81,18 +83,12 @@ class _Trial:
         past = self.pasts[users].repeat(len(tilts), 1)
         tasks = self.ensemble.tasks
         weights = torch.from_numpy(tasks.weights)
-        returns, _ = play(
-            Sessions(self.ensemble, past, dice),
-            _TiltedPlayer(self.policy, self.texts, tilts.repeat_interleave(num_sessions, 0), dice),
-            past,
-            weights.expand(len(past), -1),
-            self.ensemble.members[0].item_features,
-            len(tasks),
-            self.policy.shape.history_length,
-            self.ensemble.max_steps,
+        player = _TiltedPlayer(self.policy, self.texts, tilts.repeat_interleave(num_sessions, 0), dice)
+        returns, _ = play_simulated(
+            self.ensemble, player, past, weights, self.policy.shape.history_length, dice
         )
         returns = returns.view(len(tilts), num_sessions, -1).mean(1)  # [P, K], costs negative
-        excess = (-returns - torch.from_numpy(tasks.limits)).clamp_min(0).sum(-1)
+        excess = (-returns / torch.from_numpy(tasks.limits) - 1).clamp_min(0).sum(-1)
         worth = returns @ weights
         return torch.where(excess > 0, worth.min() - 1 - excess, worth)
 

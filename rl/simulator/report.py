@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from encoders.sessions import SessionLog
-from rl.players import StatelessPlayer, play
+from rl.players import StatelessPlayer, play_simulated
 from rl.simulator.boosted_trees import boosted_chances, item_rates
-from rl.simulator.simulation import Ensemble, Sessions
+from rl.simulator.simulation import Ensemble
 from rl.simulator.steps import Steps
 
 AGREES = 0.25  # relative gap up to which a replayed log agrees with the logged one
@@ -164,15 +164,13 @@ def drift(
     """
     sessions = test.session.numpy()[:num_sessions]
     past = torch.from_numpy(log.past[sessions])
-    weights = torch.from_numpy(ensemble.tasks.weights).expand(len(past), -1)
+    weights = torch.from_numpy(ensemble.tasks.weights)
     generator = torch.Generator().manual_seed(seed)
-    features = ensemble.members[0].item_features
     pool = test.items[test.known]
     pool = pool[(pool >= 0).all(-1)]
     player = StatelessPlayer(lambda count: pool[torch.randint(len(pool), (count,), generator=generator)])
-    world = Sessions(replace(ensemble, pessimism=0.0), past, generator)
-    returns, lengths = play(
-        world, player, past, weights, features, len(ensemble.tasks), history_length, ensemble.max_steps
+    returns, lengths = play_simulated(
+        replace(ensemble, pessimism=0.0), player, past, weights, history_length, generator
     )
     logged = test.known[: len(past)].sum(1).float().mean()
     gaps = {"length": float(lengths.float().mean() / logged - 1)}

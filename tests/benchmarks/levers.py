@@ -22,13 +22,12 @@ import torch
 from torch import Tensor
 
 from rl.levers import LeversConfig
-from rl.players import Player, PolicyPlayer, RerankedPlayer, play
+from rl.players import Player, PolicyPlayer, RerankedPlayer, play_simulated
 from rl.policy.algorithm import actor_state, build_algorithm, set_clone
 from rl.policy.config import PPOSettings
 from rl.policy.lever_heads import fold, widen
 from rl.policy.network import SlatePolicy
 from rl.simulator.levered import LeveredSimulation, slate_diversity
-from rl.simulator.simulation import Sessions
 from tests.benchmarks.rollout_world import (
     HISTORY_LENGTH,
     SLATE_LENGTH,
@@ -111,23 +110,14 @@ def judge(player: Player, groups: tuple[str | None, ...], sessions: int) -> dict
     """Weighted return, diversity and the group's exposure of a player, always in the same sessions."""
     world = OpenWorld(NUM_ITEMS)(sessions, 9)
     recorded = Recorded(player)
-    weights = torch.from_numpy(TASKS.weights).expand(sessions, -1)
-    past = world.trace.past
-    returns, _ = play(
-        Sessions(world.ensemble, past, torch.Generator().manual_seed(4)),
-        recorded,
-        past,
-        weights,
-        world.ensemble.members[0].item_features,
-        len(TASKS),
-        HISTORY_LENGTH,
-        world.ensemble.max_steps,
-    )
+    weights = torch.from_numpy(TASKS.weights)
+    dice = torch.Generator().manual_seed(4)
+    returns, _ = play_simulated(world.ensemble, recorded, world.trace.past, weights, HISTORY_LENGTH, dice)
     slates = torch.cat(recorded.slates)
     vectors = torch.nn.functional.normalize(item_embeddings(NUM_ITEMS), dim=-1)
     limited = torch.tensor([group == LIMITED for group in groups])
     return {
-        "return": float((returns * weights).sum(-1).mean()),
+        "return": float((returns @ weights).mean()),
         "diversity": float(slate_diversity(vectors, slates).sum(-1).mean()),
         "exposure": float(limited[slates].float().mean()),
     }

@@ -26,8 +26,7 @@ from pipelines.shop.logging_policy import make_shop
 from pipelines.shop.truth import LoggingPlayer
 from pipelines.shop.world import ShopWorld
 from pipelines.stages import run_stage
-from rl.players import Player, StatelessPlayer, play
-from rl.simulator.simulation import Sessions
+from rl.players import Player, StatelessPlayer, play_simulated
 from rl.tasks import build_tasks
 
 SEEDS = (301, 302, 303)
@@ -82,15 +81,13 @@ def compare(config: Config, num_sessions: int) -> dict[str, dict[str, float]]:
         out[name] = {"truth": float((play_live(shop, log, sessions, player, config) @ weights).mean())}
         for part in ("train", "heldout"):
             ensemble = replace(load_simulator(run, config, part), pessimism=0.0)
-            returns, _ = play(
-                Sessions(ensemble, past, torch.Generator().manual_seed(config.seed)),
+            returns, _ = play_simulated(
+                ensemble,
                 player,
                 past,
-                torch.from_numpy(weights).expand(len(past), -1),
-                ensemble.members[0].item_features,
-                len(weights),
+                torch.from_numpy(weights),
                 config.rl.history_length,
-                ensemble.max_steps,
+                torch.Generator().manual_seed(config.seed),
             )
             out[name][part] = float((returns.numpy() @ weights).mean())
     return out

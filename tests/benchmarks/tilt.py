@@ -22,8 +22,7 @@ from pipelines.demo import play_live, play_oracle
 from pipelines.players import evaluation_sessions
 from pipelines.shop.logging_policy import make_shop
 from pipelines.train import make_clone
-from rl.players import PolicyPlayer, play
-from rl.simulator.simulation import Sessions
+from rl.players import PolicyPlayer, play_simulated
 from rl.tasks import build_tasks
 from rl.tilt import tilt_clone
 from tests.benchmarks.simulator import fitted_shop
@@ -47,15 +46,13 @@ def measure(config: Config) -> dict[str, float]:
     for name, policy in (("clone", clone), ("tilt", tilted)):
         player = PolicyPlayer(policy, config.rl.slate_length, config.seed)
         found[name] = float((play_live(shop, log, sessions, player, config) @ tasks.weights).mean())
-        simulated, _ = play(
-            Sessions(replace(ensemble, pessimism=0.0), past, torch.Generator().manual_seed(config.seed)),
+        simulated, _ = play_simulated(
+            replace(ensemble, pessimism=0.0),
             player,
             past,
-            torch.from_numpy(tasks.weights).expand(len(past), -1),
-            ensemble.members[0].item_features,
-            len(tasks),
+            torch.from_numpy(tasks.weights),
             config.rl.history_length,
-            ensemble.max_steps,
+            torch.Generator().manual_seed(config.seed),
         )
         found[f"{name} simulated"] = float((simulated.numpy() @ tasks.weights).mean())
     return found

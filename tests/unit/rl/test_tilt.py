@@ -6,13 +6,14 @@ import pytest
 import torch
 
 import rl.tilt
-from rl.players import PolicyPlayer, play
+from rl.players import PolicyPlayer, play_simulated
 from rl.policy.config import TiltConfig
 from rl.policy.network import PolicyShape, SlatePolicy
-from rl.simulator.response_model import ResponseModel, ResponseShape
-from rl.simulator.simulation import Ensemble, Sessions
+from rl.simulator.response_model import ResponseModel
+from rl.simulator.simulation import Ensemble
 from rl.tasks import TaskConfig, Tasks, build_tasks
 from rl.tilt import tilt_clone
+from tests.unit.rl.simulator.ensembles import P, Q, a_shape
 
 N, D, STEPS = 40, 3, 6
 QUICK = TiltConfig(num_generations=6, num_tilts=16, num_sessions=8, num_directions=2)
@@ -23,28 +24,14 @@ def a_world(tasks: Tasks) -> tuple[Ensemble, SlatePolicy, torch.Tensor]:
     """Items are taken, task by task, the more the further they lie along a direction of the text of the task's own."""
     torch.manual_seed(0)
     texts = torch.randn(N, D)
-    shape = ResponseShape(
-        mode="slate",
-        num_items=N,
-        slate_length=2,
-        feature_width=2,
-        past_width=2,
-        likeness_width=2,
-        taste_width=2,
-        parents=tasks.parents,
-        item_width=3,
-        sum_width=4,
-        hidden=8,
-        dropout=0.0,
-        value_scale=(1.0,) * len(tasks),
-        value_cap=(9.0,) * len(tasks),
-    )
-    model = ResponseModel(shape, torch.randn(N, 2), torch.randn(N, 2))
+    ones = (1.0,) * len(tasks)
+    shape = a_shape(num_items=N, parents=tasks.parents, value_scale=ones, value_cap=ones)
+    model = ResponseModel(shape, torch.randn(N, P), torch.randn(N, Q))
     model.item_bias.data[:, 0] = 4.0  # whatever is shown is noticed
     for task in range(len(tasks)):
         model.item_bias.data[:, 1 + task] = 2 * texts[:, task] - 1
     ensemble = Ensemble(
-        (model.eval().requires_grad_(False),), tasks, torch.zeros(D), torch.randn(D, 4), STEPS, 0.0
+        (model.eval().requires_grad_(False),), tasks, torch.zeros(D), torch.randn(D, P + Q), STEPS, 0.0
     )
     policy = SlatePolicy(
         PolicyShape(num_items=N, text_width=D, num_tasks=len(tasks), slate_length=2, history_length=4), texts
@@ -54,20 +41,8 @@ def a_world(tasks: Tasks) -> tuple[Ensemble, SlatePolicy, torch.Tensor]:
 
 def returns(ensemble: Ensemble, policy: SlatePolicy, pasts: torch.Tensor) -> torch.Tensor:
     """Mean return by task. [K]."""
-    past = pasts.repeat(20, 1)
-    dice = torch.Generator().manual_seed(9)
-    weights = torch.from_numpy(ensemble.tasks.weights).expand(len(past), -1)
-    features = ensemble.members[0].item_features
-    played, _ = play(
-        Sessions(ensemble, past, dice),
-        PolicyPlayer(policy, 2, 9),
-        past,
-        weights,
-        features,
-        len(ensemble.tasks),
-        4,
-        STEPS,
-    )
+    dice, weights = torch.Generator().manual_seed(9), torch.from_numpy(ensemble.tasks.weights)
+    played, _ = play_simulated(ensemble, PolicyPlayer(policy, 2, 9), pasts.repeat(20, 1), weights, 4, dice)
     return played.mean(0)
 
 

@@ -13,7 +13,7 @@ def two_tasks() -> Tasks:
     return build_tasks({"view": TaskConfig(), "buy": TaskConfig(after="view")})
 
 
-def a_shape(mode: str = "slate") -> ResponseShape:
+def a_shape(mode: str = "slate", **changes: object) -> ResponseShape:
     return ResponseShape.model_validate(
         {
             "mode": mode,
@@ -31,6 +31,7 @@ def a_shape(mode: str = "slate") -> ResponseShape:
             "value_scale": (1.0, 1.0),
             "value_cap": (1.0, 1.0),
         }
+        | changes
     )
 
 
