@@ -17,6 +17,18 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+def clearly_below(look: Record, best: float, error: float, tolerance: float) -> bool:
+    """Whether a look's return lies below another by more than that one's ``tolerance``, and by more than an error."""
+    return look["held_out/weighted"] < best - max(error, tolerance * abs(best))
+
+
+def clearly_worse(look: Record, other: Record, tolerance: float) -> bool:
+    """Whether a look breaks limits of costs more than another does, or as much and returns clearly less."""
+    if look["held_out/excess"] != other["held_out/excess"]:
+        return look["held_out/excess"] > other["held_out/excess"]
+    return clearly_below(look, other["held_out/weighted"], other["held_out/error"], tolerance)
+
+
 class Progress:
     """Where training stands; written as a checkpoint folder and a JSON file that names it, the file last."""
 
@@ -62,9 +74,8 @@ class Progress:
         if record["held_out/excess"] < self.best_excess:
             self.best_excess, self.best_return = record["held_out/excess"], float("-inf")
         if record["held_out/excess"] == self.best_excess:
-            seen = abs(self.best_return) if self.best_return > float("-inf") else 0.0
-            slack = max(record["held_out/error"], self.tolerance * seen)
-            if record["held_out/weighted"] >= self.best_return - slack:
+            first = self.best_return == float("-inf")
+            if first or not clearly_below(record, self.best_return, record["held_out/error"], self.tolerance):
                 self.best, self.best_iteration = state, iteration
             self.best_return = max(self.best_return, record["held_out/weighted"])
         if self.folder is None:

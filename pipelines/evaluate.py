@@ -44,7 +44,7 @@ NUM_PROBES = 16  # states that the service replays when it loads the bundle
 REPORT = "report.json"
 PAGE = "report.html"
 SIMULATOR_REPORT = "report.json"  # of fit-simulator: auc {task}, drift {statistic}, calibration {task: bins}
-LEARNING_CURVE = "learning_curve.json"  # of train: [{iteration, one key a curve}]
+LEARNING = "learning.json"  # of train: kept {policy, iteration}, curve [{iteration, one key a curve}]
 
 
 def write_report(folder: Folder, report: dict[str, Any]) -> None:
@@ -95,6 +95,7 @@ def _evaluate(context: StageContext) -> dict[str, Any]:
         *simulator_findings(simulator, settings.gate),
         parity_rule(_parity(context, log, tasks), settings.gate),
     ]
+    learning = context.input("train").read_json(LEARNING)
     evidence = Evidence(
         verdict=judge(findings),
         simulated=simulated,
@@ -106,7 +107,8 @@ def _evaluate(context: StageContext) -> dict[str, Any]:
         off_policy=off_policy,
         simulator=simulator,
         log=log_counts(log.split, len(log.items), items.num_rows, log.user_ids),
-        learning_curve=_learning_curve(context),
+        kept=learning["kept"],
+        learning_curve=learning["curve"],
     )
     report = build_report(setting, evidence)
     version = _export_bundle(context, log, report["verdict"], tasks)
@@ -192,11 +194,6 @@ def _trials(run: RunDirectory) -> list[dict[str, Any]]:
         return []
     trials: list[dict[str, Any]] = run.read_json("sweep/front.json")["trials"]
     return trials
-
-
-def _learning_curve(context: StageContext) -> list[dict[str, Any]]:
-    curve: list[dict[str, Any]] = context.input("train").read_json(LEARNING_CURVE)
-    return curve
 
 
 EVALUATE = Stage(

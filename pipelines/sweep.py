@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pipelines.trials import Train
 
 # What a finished simulator leaves free, beside task weights.
-SEARCHABLE = ("rl.clone.", "rl.tilt.", "rl.ppo.")
+SEARCHABLE = ("rl.clone.", "rl.ppo.")
 
 
 def sweep(context: StageContext, train: "Train" = train_policy) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def checked_space(config: Config) -> dict[str, Axis]:
     for key, axis in space.items():
         if key not in weights and not key.startswith(SEARCHABLE):
             raise ConfigError(
-                f"rl.sweep.space: expected keys such as {weights[0]}, rl.clone.*, rl.tilt.* or rl.ppo.*, got {key!r}. "
+                f"rl.sweep.space: expected keys such as {weights[0]}, rl.clone.* or rl.ppo.*, got {key!r}. "
                 "Others change what earlier stages made; set them for the whole run."
             )
         for value in axis.ends:

@@ -1,37 +1,30 @@
-"""Stage ``train``: clone the log, tilt it, then multi-task PPO in the simulator, kept by the held-out one's word."""
+"""Stage ``train``: clone the log, then multi-task PPO in the simulator; what is kept, the held-out one says."""
 
 import copy
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import save as save_safetensors
 
 from cluster.connection import connect
-from encoders.columns import ITEM_GROUP
 from encoders.sessions import SessionLog
 from pipelines.artifacts import Folder, RunDirectory
-from pipelines.checkpoints import Progress
+from pipelines.checkpoints import Progress, clearly_worse
 from pipelines.config import Config
-from pipelines.dataset import (
-    cached_item_embeddings,
-    item_column,
-    load_items,
-    load_session_log,
-    load_simulator,
-)
+from pipelines.dataset import cached_item_embeddings, load_session_log, load_simulator
 from pipelines.judge import HeldOutJudge, Record
 from pipelines.lever_prices import lever_prices
+from pipelines.openers import OpenItemEmbeddings, OpenSimulation
 from pipelines.progress import track
 from pipelines.stages import Stage, StageContext
 from rl.policy.clone import train_clone
 from rl.policy.lever_heads import fold, widen
 from rl.policy.network import PolicyShape, SlatePolicy
 from rl.policy.safety import complaint_after_look, complaint_after_round
-from rl.simulator.levered import LeveredSimulation
-from rl.simulator.simulation import Ensemble, Simulation, summary_width
+from rl.simulator.simulation import Ensemble, summary_width
 from rl.tasks import Tasks, build_tasks
 from rl.tilt import tilt_clone
 
@@ -53,49 +46,13 @@ class TrainedPolicy:
     clone: SlatePolicy
     curve: list[Record]  # one an evaluation: iteration, training, held_out/weighted, held_out/<task>
     kept: Record  # the evaluation of the policy that is kept
+    kept_name: str  # ppo, dqn or tilt
+    tilt: Record | None  # the evaluation of the tilted clone, where one was found
     stopped: str | None  # why training ended early; None if it did not, or had not improved for long
 
 
 class TrainingError(ValueError):
     """Training went wrong before there was any policy to keep."""
-
-
-@dataclass(frozen=True)
-class OpenSimulation:
-    """Opens a run's training simulator; picklable, so that remote samplers open it by themselves."""
-
-    uri: str
-    config: Config
-
-    def __call__(self, num_sessions: int, seed: int) -> Simulation | LeveredSimulation:
-        """A simulation whose sessions start from the train split's users, with the levers' tasks if there are."""
-        run = RunDirectory(self.uri)
-        log = load_session_log(run, self.config)
-        rl = self.config.rl
-        simulation = Simulation(
-            load_simulator(run, self.config, "train"),
-            torch.from_numpy(log.past[log.sessions("train")]),
-            num_sessions,
-            rl.slate_length,
-            rl.history_length,
-            rl.ppo.weight_concentration,
-            seed,
-        )
-        if not rl.levers.in_training:
-            return simulation
-        vectors = torch.from_numpy(cached_item_embeddings(self.uri))
-        return LeveredSimulation(simulation, rl.levers, vectors, item_column(load_items(run), ITEM_GROUP))
-
-
-@dataclass(frozen=True)
-class OpenItemEmbeddings:
-    """Opens a run's item embeddings; picklable."""
-
-    uri: str
-
-    def __call__(self) -> torch.Tensor:
-        """float32 [N, D]."""
-        return torch.from_numpy(cached_item_embeddings(self.uri))
 
 
 def train_policy(
@@ -104,7 +61,7 @@ def train_policy(
     on_look: Callable[[Record, Record], None],
     checkpoint_folder: Folder | None,
 ) -> TrainedPolicy:
-    """Clone, tilt and PPO on a run's finished simulator. Ray must be connected.
+    """Clone, PPO and the rival tilt on a run's finished simulator. Ray must be connected.
 
     Args:
         run: With finished ingest, embed and fit-simulator.
@@ -115,13 +72,11 @@ def train_policy(
     log = load_session_log(run, config)
     tasks = build_tasks(config.rl.tasks)
     clone = make_clone(run, config, log, tasks)
-    users = torch.from_numpy(log.past[log.sessions("train")])
     ensemble = load_simulator(run, config, "train")
-    start = tilt_clone(clone, ensemble, users, config.rl.tilt, config.seed)
     judge = HeldOutJudge(run, config, log)
-    trainer = _trainer(run, config, start, ensemble)
+    trainer = _trainer(run, config, clone, ensemble)
     try:
-        progress = Progress(checkpoint_folder, trainer, start, config.rl.ppo.judge_tolerance)
+        progress = Progress(checkpoint_folder, trainer, clone, config.rl.ppo.judge_tolerance)
         stopped = _iterate(trainer, config, judge, progress, on_look)
     finally:
         trainer.algorithm.stop()
@@ -129,7 +84,36 @@ def train_policy(
         raise TrainingError(f"train: {stopped or 'no round brought anything to learn from'}")
     policy = copy.deepcopy(clone)
     policy.load_state_dict(progress.best)
-    return TrainedPolicy(policy.eval(), clone, progress.curve, progress.kept, stopped)
+    trained = TrainedPolicy(
+        policy.eval(), clone, progress.curve, progress.kept, config.rl.algorithm, None, stopped
+    )
+    if config.rl.levers.in_training:  # which a tilt knows nothing of
+        return trained
+    users = torch.from_numpy(log.past[log.sessions("train")])
+    tilted = tilt_clone(clone, ensemble, users, config.rl.tilt, config.seed)
+    return better_of(trained, tilted, judge, config)
+
+
+def better_of(
+    trained: TrainedPolicy,
+    tilted: SlatePolicy | None,
+    judge: Callable[[SlatePolicy], Record],
+    config: Config,
+) -> TrainedPolicy:
+    """What was trained, or the tilted clone, where that is clearly better by the held-out simulator's word."""
+    if tilted is None:
+        return trained
+    look = {**judge(tilted), "iteration": 0.0}
+    better = clearly_worse(trained.kept, look, config.rl.ppo.judge_tolerance)
+    logger.info(
+        "train: held-out return %.3f of the tilted clone, %.3f of %s; the %s is kept",
+        look["held_out/weighted"],
+        trained.kept["held_out/weighted"],
+        config.rl.algorithm,
+        "tilt" if better else "latter",
+    )
+    trained = replace(trained, tilt=look)
+    return replace(trained, policy=tilted, kept=look, kept_name="tilt") if better else trained
 
 
 def make_clone(run: RunDirectory, config: Config, log: SessionLog, tasks: Tasks) -> SlatePolicy:
@@ -259,11 +243,18 @@ def _train(context: StageContext) -> dict[str, Any]:
     for name, policy in (("ppo", trained.policy), ("clone", trained.clone)):
         weights = {n: value.contiguous().clone() for n, value in policy.state_dict().items()}
         context.folder.write_bytes(f"{name}.safetensors", save_safetensors(weights))
+    beside = {} if trained.tilt is None else {"held_out_tilt": trained.tilt["held_out/weighted"]}
     curve = [
-        {"iteration": int(r["iteration"]), "training": r["training"], "held_out": r["held_out/weighted"]}
+        {
+            "iteration": int(r["iteration"]),
+            "training": r["training"],
+            "held_out": r["held_out/weighted"],
+            **beside,
+        }
         for r in trained.curve
     ]
-    context.folder.write_json("learning_curve.json", curve)
+    kept = {"policy": trained.kept_name, "iteration": int(trained.kept["iteration"])}
+    context.folder.write_json("learning.json", {"kept": kept, "curve": curve})
     if config.rl.levers.ranking_loss > 0 or config.rl.levers.exposure_limits:
         judge = HeldOutJudge(context.run, config, load_session_log(context.run, config))
         prices = lever_prices(context.run, config, judge, trained.policy)
@@ -273,7 +264,7 @@ def _train(context: StageContext) -> dict[str, Any]:
     checkpoints.delete()
     return {
         "num_iterations": int(trained.curve[-1]["iteration"]),
-        "best_iteration": int(trained.kept["iteration"]),
+        "kept": kept,
         "held_out_return": trained.kept["held_out/weighted"],
         "stopped": trained.stopped,
     }

@@ -29,6 +29,7 @@ QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",  # it prints every trial's traceback
 }
 LOCAL = {"rl.ppo.num_env_runners": 0, "rl.ppo.num_learners": 0, "rl.ppo.num_gpus_per_learner": 0.0}
+NO_RIVAL = {"rl.tilt.num_generations": 0}  # trials compare what is searched for
 
 
 class TrialError(ValueError):
@@ -127,7 +128,7 @@ def _trainable(run_uri: str, config: Config, train: Train) -> Callable[[dict[str
                 }
             )
 
-        train(RunDirectory(run_uri), override_config(config, {**values, **LOCAL}), report, None)
+        train(RunDirectory(run_uri), override_config(config, {**values, **LOCAL, **NO_RIVAL}), report, None)
 
     return sweep_trial
 

@@ -1,8 +1,8 @@
-"""Where learning starts: the clone, tilted along the text towards what whole simulated sessions pay for.
+"""A rival of learning in the simulator: the clone, tilted along the text towards what whole simulated sessions pay for.
 
 What pays only after many slates, such as to leave bait alone, hardly shows in the advantage of a single one, and a
 policy may settle before it finds that. A tilt is a few numbers, so the returns of whole sessions tell good ones from
-bad; and policies that differ by a tilt are of the kind that simulators rank best.
+bad; and a few numbers hardly find what only the simulator believes.
 """
 
 import copy
@@ -31,8 +31,8 @@ _LOGITS_AT_ONCE = 1 << 24
 @torch.no_grad()
 def tilt_clone(
     clone: SlatePolicy, ensemble: Ensemble, pasts: Tensor, config: TiltConfig, seed: int
-) -> SlatePolicy:
-    """The clone with a tilt of its text biases, or as it is where no tilt returns more than that.
+) -> SlatePolicy | None:
+    """The clone with a tilt of its text biases; None where none is searched for, or none returns more than without.
 
     Args:
         clone: To start from; left as it is.
@@ -44,9 +44,9 @@ def tilt_clone(
     Source:
         Rubinstein 1999, doi:10.1023/A:1010091220143 (cross-entropy method).
     """
-    tilted = copy.deepcopy(clone).eval()
     if config.num_generations == 0:
-        return tilted
+        return None
+    tilted = copy.deepcopy(clone).eval()
     directions = torch.from_numpy(whitened_directions(clone.item_embeddings.numpy(), config.num_directions))
     trial = _Trial(tilted, ensemble, pasts, (clone.item_embeddings - clone.item_mean) @ directions)
     dice = torch.Generator().manual_seed(seed)
@@ -62,10 +62,9 @@ def tilt_clone(
     pair = torch.stack([torch.zeros_like(mean), mean])
     without, with_it = trial.worth(pair, sessions, seed + config.num_generations)
     logger.info("tilt: %.3f a simulated session, %.3f without", with_it, without)
-    if with_it > without:
-        tilted.text_bias.weight += (
-            directions @ mean / clone.shape.text_width**0.5
-        )  # as item_keys scales texts
+    if with_it <= without:
+        return None
+    tilted.text_bias.weight += directions @ mean / clone.shape.text_width**0.5  # as item_keys scales texts
     return tilted
 
 

@@ -41,6 +41,7 @@ class Evidence:
     off_policy: list[dict[str, Any]] = field(default_factory=list)
     simulator: dict[str, Any] = field(default_factory=dict)
     log: dict[str, int] = field(default_factory=dict)
+    kept: dict[str, Any] | None = None
     learning_curve: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -98,6 +99,7 @@ def build_report(setting: Setting, evidence: Evidence) -> dict[str, Any]:
         "off_policy": evidence.off_policy,
         "simulator": evidence.simulator,
         "log": evidence.log,
+        "kept": evidence.kept,
         "learning_curve": evidence.learning_curve,
     }
 

@@ -44,12 +44,7 @@ from tests.benchmarks.simulator import fitted_shop
 VARIANTS: dict[str, dict[str, object]] = {
     "recipe": {},
     "no clone start": {"rl.clone.learning_rate": 1e-12},  # it never leaves its random weights
-    "a tilted start": {"rl.tilt.num_generations": 15},
-    "a tilted start, kept to": {
-        "rl.tilt.num_generations": 15,
-        "rl.ppo.entropy": 0.01,
-        "rl.ppo.kl": 0.02,
-    },
+    "a tilt as a rival": {"rl.tilt.num_generations": 15},
     "no price on leaving the clone": {"rl.ppo.kl": 0.0},
     "no pessimism": {"rl.simulator.pessimism": 0.0},
     "one simulator": {"rl.simulator.num_members": 1},
@@ -107,7 +102,7 @@ def batch_of_sums(module: Any, fragments: list[Fragment], settings: PPOSettings)
 PATCHES: dict[str, tuple[str, Any]] = {
     "one ratio a slate": ("rl.policy.learner.clipped_objective", slate_objective),
     "one critic of the summed reward": ("rl.policy.connector.build_train_batch", batch_of_sums),
-    "trained in the shop itself": ("pipelines.train.OpenSimulation.__call__", open_live),
+    "trained in the shop itself": ("pipelines.openers.OpenSimulation.__call__", open_live),
     "no PopArt": ("rl.policy.critic.NormalisedHead.track", lambda head, targets: None),
 }
 VARIANTS |= {name: {} for name in PATCHES}
@@ -126,7 +121,7 @@ def true_return(config: Config) -> float:
 
 def play_variant(base: Config, changes: dict[str, object], folder: Path) -> float:
     """The true return with some settings changed."""
-    config = override_config(base, changes)
+    config = override_config(base, {"rl.tilt.num_generations": 0, **changes})  # what PPO alone is worth
     if any(name.startswith("rl.simulator.") for name in changes):  # takes one of its own
         copy = folder / "copy"
         shutil.copytree(base.paths.run, copy)

@@ -56,7 +56,14 @@ def at(config: Config, pair: tuple[str, str], share: float) -> Config:
 def train(config: Config, concentration: float | None) -> SlatePolicy:
     """A policy for the config's task weights, or for weights drawn around them."""
     scale = "round" if concentration is None else "session"
-    changed = override_config(config, {"rl.ppo.weight_concentration": concentration, "rl.ppo.scale": scale})
+    changed = override_config(
+        config,
+        {
+            "rl.ppo.weight_concentration": concentration,
+            "rl.ppo.scale": scale,
+            "rl.tilt.num_generations": 0,  # a tilt is for one trade-off
+        },
+    )
     with connect(config.cluster):
         return train_policy(RunDirectory(config.paths.run), changed, lambda look, kept: None, None).policy
 

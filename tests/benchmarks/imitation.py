@@ -21,10 +21,11 @@ from pipelines.artifacts import RunDirectory
 from pipelines.config import Config
 from pipelines.dataset import load_session_log
 from pipelines.demo import best_plan, play_live, play_oracle
+from pipelines.openers import OpenSimulation
 from pipelines.players import evaluation_sessions
 from pipelines.shop.logging_policy import make_shop
 from pipelines.shop.truth import OraclePlayer
-from pipelines.train import OpenSimulation, make_clone
+from pipelines.train import make_clone
 from rl.players import PolicyPlayer
 from rl.policy.fragments import STATE_COLUMNS
 from rl.policy.network import SlatePolicy

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from pipelines.artifacts import RunDirectory
 from pipelines.dataset import load_session_log, load_simulator
+from pipelines.openers import OpenSimulation
 from pipelines.shop.logging_policy import ShopLog, make_shop
 from pipelines.shop.people import put, rows
 from pipelines.shop.truth import ShopSessions, response_worth, session_rows
-from pipelines.train import OpenSimulation
 from rl.simulator.simulation import Ensemble, Simulation
 
 

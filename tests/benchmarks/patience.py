@@ -3,7 +3,8 @@
 ``python -m tests.benchmarks.patience`` runs ``slatewise demo`` from 3,000 logged sessions on five seeds that nothing
 was tuned on, and compares PPO's true return with an oracle that sees every hidden state but looks one step ahead,
 and with a planner that sees all and looks far. ``--config reader.yaml`` and ``--config school.yaml`` do so with the
-same recipe in made-up worlds of other kinds.
+same recipe in made-up worlds of other kinds. ``kept`` says whether that is the PPO of a round or the tilted clone,
+which is kept where the held-out simulator finds it clearly better (``rl.tilt``).
 """
 
 import argparse
@@ -13,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from pipelines.artifacts import RunDirectory
 from pipelines.config import load_config
 from pipelines.demo import run_demo
 
@@ -37,7 +39,15 @@ def play_seed(
     )
     truth = run_demo(config)["truth"]
     policies = {policy["name"]: policy["weighted"] for policy in truth["policies"]}
-    return {"planner": truth["upper_bound"], **policies, "seconds": time.monotonic() - started}
+    trained = RunDirectory(config.paths.run).manifest("train")
+    assert trained is not None
+    kept = trained["result"]["kept"]
+    return {
+        "planner": truth["upper_bound"],
+        **policies,
+        "kept": f"{kept['policy']} {kept['iteration']}",
+        "seconds": time.monotonic() - started,
+    }
 
 
 def figures(rows: list[dict[str, Any]]) -> dict[str, float]:
@@ -69,10 +79,14 @@ def main() -> None:
             row = play_seed(options.config, seed, options.sessions, Path(folder), options.overrides)
             rows.append(row)
             cells = [f"{row[n]['mean']:.2f} [{row[n]['low']:.2f}, {row[n]['high']:.2f}]" for n in names]
-            lines.append(f"{seed:<6}" + "".join(f"{cell:>22}" for cell in cells) + f"{row['seconds']:>10.0f}")
+            lines.append(
+                f"{seed:<6}"
+                + "".join(f"{cell:>22}" for cell in cells)
+                + f"{row['kept']:>11}{row['seconds']:>10.0f}"
+            )
             print(lines[-1], flush=True)  # a long run that is cut short has told what it knew
     print(f"\nTrue weighted return a session, {options.sessions:,} logged sessions, 95% intervals")
-    print("seed  " + "".join(f"{name:>22}" for name in names) + "   seconds")
+    print("seed  " + "".join(f"{name:>22}" for name in names) + "       kept   seconds")
     print("\n".join(lines))
     print(json.dumps({name: round(value, 4) for name, value in figures(rows).items()}))
 

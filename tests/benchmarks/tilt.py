@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from pipelines.artifacts import RunDirectory
-from pipelines.config import Config, override_config
+from pipelines.config import Config
 from pipelines.dataset import load_session_log, load_simulator
 from pipelines.demo import play_live, play_oracle
 from pipelines.players import evaluation_sessions
@@ -26,8 +26,6 @@ from rl.players import PolicyPlayer, play_simulated
 from rl.tasks import build_tasks
 from rl.tilt import tilt_clone
 from tests.benchmarks.simulator import fitted_shop
-
-GENERATIONS = 15
 
 
 def measure(config: Config) -> dict[str, float]:
@@ -43,7 +41,7 @@ def measure(config: Config) -> dict[str, float]:
     found = {"seconds": time.monotonic() - started}
     no_plan = (0.0,) * len(shop.world.plans[0])
     found["oracle"] = float((play_oracle(shop, log, sessions, config, no_plan) @ tasks.weights).mean())
-    for name, policy in (("clone", clone), ("tilt", tilted)):
+    for name, policy in (("clone", clone), ("tilt", tilted or clone)):
         player = PolicyPlayer(policy, config.rl.slate_length, config.seed)
         found[name] = float((play_live(shop, log, sessions, player, config) @ tasks.weights).mean())
         simulated, _ = play_simulated(
@@ -74,10 +72,7 @@ def main() -> None:
     rows = []
     for seed in options.seeds:
         with tempfile.TemporaryDirectory() as folder:
-            config = fitted_shop(seed, Path(folder), size + options.overrides, options.config)
-            if config.rl.tilt.num_generations == 0:
-                config = override_config(config, {"rl.tilt.num_generations": GENERATIONS})
-            rows.append(measure(config))
+            rows.append(measure(fitted_shop(seed, Path(folder), size + options.overrides, options.config)))
         print(
             f"seed {seed}  " + "  ".join(f"{name} {value:.2f}" for name, value in rows[-1].items()),
             flush=True,

@@ -180,8 +180,9 @@ def test_dqn_with_a_lever_trains_by_its_settings(shop_run: Path) -> None:
     assert done.returncode == 0, done.stderr
     manifest = read(shop_run / "train" / "manifest.json")
     assert manifest["result"]["stopped"] is None
-    curve = read(shop_run / "train" / "learning_curve.json")
-    assert [look["iteration"] for look in curve] == [1, 2, 3, 4]
+    learning = read(shop_run / "train" / "learning.json")
+    assert [look["iteration"] for look in learning["curve"]] == [1, 2, 3, 4]
+    assert learning["kept"]["policy"] == "dqn"  # a tilt knows no levers
     assert read(shop_run / "train" / "shape.json")["num_tasks"] == 3
     drawn, best, reranked = read(shop_run / "train" / "lever_prices.json")
     assert [row["ranking"] for row in (drawn, best, reranked)] == ["drawn", "best", "reranked"]

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from pipelines.checkpoints import Progress
+from pipelines.checkpoints import Progress, clearly_worse
 from rl.policy.network import PolicyShape, SlatePolicy
 
 
@@ -51,3 +51,15 @@ def test_policy_that_keeps_the_limits_is_kept_before_one_that_returns_more() -> 
     progress = progress_after([5.0, 4.0, 4.5], error=0.01, excess=[0.5, 0.2, 0.3])
 
     assert progress.best_iteration == 2
+
+
+def test_another_look_is_better_only_clearly_or_by_the_limits_of_costs() -> None:
+    def look(weighted: float, excess: float = 0.0) -> dict[str, float]:
+        return {"held_out/weighted": weighted, "held_out/error": 0.1, "held_out/excess": excess}
+
+    assert clearly_worse(look(7.9), look(10.0), tolerance=0.2)
+    assert not clearly_worse(look(8.1), look(10.0), tolerance=0.2)
+    assert clearly_worse(look(-12.1), look(-10.0), tolerance=0.2)
+    assert not clearly_worse(look(9.95), look(10.0), tolerance=0.0)
+    assert clearly_worse(look(10.0, excess=0.2), look(1.0, excess=0.1), tolerance=0.2)
+    assert not clearly_worse(look(1.0, excess=0.1), look(10.0, excess=0.2), tolerance=0.2)

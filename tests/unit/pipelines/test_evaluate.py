@@ -49,7 +49,11 @@ def made_up_log(with_slates: bool) -> SessionLog:
 @pytest.fixture
 def context(tmp_path, monkeypatch):
     run = RunDirectory(str(tmp_path / "run"))
-    run.write_json("train/learning_curve.json", [{"iteration": 0, "training": 1.0, "held_out": 0.9}])
+    learning = {
+        "kept": {"policy": "tilt", "iteration": 0},
+        "curve": [{"iteration": 1, "training": 1.0, "held_out": 0.9, "held_out_tilt": 1.9}],
+    }
+    run.write_json("train/learning.json", learning)
     simulator = {
         "auc": {"view": 0.8, "cart": 0.7, "purchase": 0.7},
         "drift": {"return": 0.05},

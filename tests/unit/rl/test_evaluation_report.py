@@ -119,6 +119,7 @@ def example_report(**means: float) -> dict:
             "calibration": {"view": [{"predicted": 0.1, "observed": 0.12, "n": 50}]},
         },
         log=log_counts(np.array([0, 0, 1, 2], dtype=np.int8), 12, 7, ["a", "b", "a", "c"]),
+        kept={"policy": "ppo", "iteration": 1},
         learning_curve=[
             {"iteration": 0, "training": 1.0, "held_out": None},
             {"iteration": 1, "training": 2.0},
