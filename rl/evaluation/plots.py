@@ -177,7 +177,7 @@ def _ticks(scale: Scale, values: Sequence[float], place: float, horizontal: bool
     """The least and the greatest value at the axis; the greatest alone where both would lie on one another."""
     low, high = min(values), max(values)
     kept = [high] if abs(scale(high) - scale(low)) < (60 if horizontal else 14) else [low, high]
-    texts = [(scale(value), f"{value:.2g}") for value in kept]
+    texts = [(scale(v), f"{v:,.0f}" if abs(v) >= 100 else f"{v:.2g}") for v in kept]
     if horizontal:
         return [_text(at, place, text, "middle") for at, text in texts]
     return [_text(place, at + 4, text, "end") for at, text in texts]

@@ -119,6 +119,18 @@ def test_stage_writes_the_report_into_its_folder_and_the_run(context):
     json.dumps(result, allow_nan=False)
 
 
+def test_page_says_what_training_kept(context):
+    evaluate.EVALUATE.execute(context)
+    assert context.run.read_json("report.json")["kept"] == {"policy": "tilt", "iteration": 0}
+    assert b"ppo is the clone tilted along the text" in context.run.read_bytes("report.html")
+
+    learning = context.run.read_json("train/learning.json") | {"kept": {"policy": "ppo", "iteration": 1200}}
+    context.run.write_json("train/learning.json", learning)
+    evaluate.EVALUATE.execute(context)
+    page = context.run.read_bytes("report.html")
+    assert b"ppo is what iteration 1,200 had learned" in page and b"tilted along the text" not in page
+
+
 def test_only_slates_of_test_sessions_are_off_policy_evidence(context):
     evaluate.EVALUATE.execute(context)
 
