@@ -17,9 +17,10 @@ from rl.evaluation.delay import find_delay
 from rl.evaluation.fitness import log_checks
 from rl.simulator.config import SimulatorConfig
 from rl.simulator.features import compared_texts, whitened_directions
-from rl.simulator.fitting import FitReport, fit_member, response_shape
+from rl.simulator.fitting import FitReport, fit_member
 from rl.simulator.report import drift, task_report, trust
 from rl.simulator.response_model import ResponseModel
+from rl.simulator.shape import response_shape
 from rl.simulator.simulation import Ensemble
 from rl.simulator.steps import Steps, build_steps
 from rl.simulator.storage import ensemble_files, user_bucket

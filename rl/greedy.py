@@ -38,8 +38,8 @@ def greedy_scorer(
         rows = torch.arange(len(known))
         under_way.place(
             [
-                member.run(vectors, items, responses, values)[rows, known]
-                for member, (vectors, _) in zip(ensemble.members, under_way.tables, strict=True)
+                member.run(table, items, responses, values, under_way.past)[rows, known]
+                for member, table in zip(ensemble.members, under_way.tables, strict=True)
             ]
         )
         worth: NDArray[np.float32] = under_way.shelf_rewards(weights.expand(len(rows), -1)).numpy()

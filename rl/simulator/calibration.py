@@ -12,12 +12,12 @@ _LEAST_EDGE = 1e-3  # of running sums that the log never moved
 @torch.no_grad()
 def calibrate(model: ResponseModel, steps: Steps, past: Tensor) -> None:
     """Shift each level so that mean predicted chances equal the rates on users not learned from (in place)."""
-    vectors, biases = model.item_table()
-    states = model.run(vectors, steps.items, steps.responses, steps.values)
+    table = model.item_table()
+    states = model.run(table, steps.items, steps.responses, steps.values, past)
     context = model.context(states, past[:, None].expand(-1, states.shape[1], -1))
     before, items = context[:, :-1][steps.known], steps.items[steps.known]
     responses, shown = steps.responses[steps.known], items >= 0
-    scores = model.scores(before, vectors, biases, items)
+    scores = model.scores(before, *table, items)
     answered = responses.amax(-1)
     if model.shape.mode == "slate":
         logit = scores[..., 0] + model.positions(items.shape[1])
@@ -43,7 +43,7 @@ def _shift(logit: Tensor, target: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def bound_sums(model: ResponseModel, steps: Steps, reach: float) -> None:
+def bound_sums(model: ResponseModel, steps: Steps, past: Tensor, reach: float) -> None:
     """Have learned sums and surprises beyond ``reach`` times the log's range go on by their logarithm (in place).
 
     A policy can drive a sum much further than the log ever did, where a linear reading of it promises anything; and a
@@ -52,10 +52,11 @@ def bound_sums(model: ResponseModel, steps: Steps, reach: float) -> None:
     Args:
         model: Fitted.
         steps: Logged sessions.
+        past: Fixed features of their pasts. float32 [S, past_width + likeness_width].
         reach: Multiples of the sums' 1% and 99% quantiles, and of the 99% quantile of surprises' length.
     """
-    vectors, _ = model.item_table()
-    states = model.run(vectors, steps.items, steps.responses, steps.values)[:, 1:][steps.known]
+    states = model.run(model.item_table(), steps.items, steps.responses, steps.values, past)
+    states = states[:, 1:][steps.known]
     edge = (len(states) - 1) // 100
     ranked = states[:, : len(model.least)].sort(0).values * reach
     model.least.copy_(ranked[edge].clamp_max(-_LEAST_EDGE))

@@ -57,6 +57,10 @@ class SimulatorConfig(BaseModel):
     )
     item_width: int = Field(8, ge=1, description="Width of the item vectors.")
     sum_width: int = Field(24, ge=1, description="Width of each running sum.")
+    innovations: bool = Field(
+        False,
+        description="Sum up what was not expected as well: what a step does may hang on where the user stands.",
+    )
     hidden: int = Field(32, ge=1, description="Width of the trunk.")
     dropout: float = Field(0.3, ge=0, lt=1, description="Dropout on the state.")
     num_negatives: int = Field(256, ge=1, description="Sampled items a step, for logs without slates.")

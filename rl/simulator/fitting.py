@@ -10,9 +10,11 @@ from torch import Tensor, nn
 
 from rl.simulator.calibration import bound_sums, calibrate
 from rl.simulator.config import SimulatorConfig
-from rl.simulator.response_model import ResponseModel, ResponseShape
+from rl.simulator.response_model import ResponseModel
+from rl.simulator.shape import ResponseShape
 from rl.simulator.steps import Steps
 
+_GUESS_WEIGHT = 0.5  # of the loss of what is guessed without innovations
 _LARGEST_GRADIENT = 2.0  # norm
 _DIRECTION_RATE = 0.2  # of the learning rate: tastes stay near the first directions of the texts
 _PRIOR_TRIES = 20  # that an item's logged rate starts from, at the rate of all
@@ -28,37 +30,6 @@ class FitReport:
     epochs: int
 
 
-def response_shape(
-    config: SimulatorConfig,
-    steps: Steps,
-    parents: tuple[int, ...],
-    num_items: int,
-    widths: tuple[int, int],
-    slates: bool,
-) -> ResponseShape:
-    """The shape of a model for these steps; ``widths`` are those of the fixed item and past features."""
-    fired = (steps.responses > 0).float()
-    count = fired.sum((0, 1, 2)).clamp_min(1)
-    mean = (steps.values.clamp_min(0) * fired).sum((0, 1, 2)) / count
-    cap = (steps.values.clamp_min(0) * fired).amax((0, 1, 2))
-    return ResponseShape(
-        mode="slate" if slates else "next_item",
-        num_items=num_items,
-        slate_length=steps.items.shape[2],
-        feature_width=widths[0],
-        past_width=widths[1],
-        likeness_width=config.compared_width,
-        taste_width=config.taste_width,
-        parents=parents,
-        item_width=config.item_width,
-        sum_width=config.sum_width,
-        hidden=config.hidden,
-        dropout=config.dropout,
-        value_scale=tuple(float(v) if v > 0 else 1.0 for v in mean),
-        value_cap=tuple(float(v) if v > 0 else 1.0 for v in cap),
-    )
-
-
 def step_losses(
     model: ResponseModel, steps: Steps, past: Tensor, item_log_rate: Tensor, num_negatives: int | None
 ) -> Tensor:
@@ -67,31 +38,39 @@ def step_losses(
     In a log without slates the response is a choice over the catalogue: sampled softmax with the sampling
     probability taken out (Bengio and Senecal 2008), exact where ``num_negatives`` is None.
     """
-    vectors, biases = model.item_table()
-    states = model.run(vectors, steps.items, steps.responses, steps.values)
-    context = model.context(states, past[:, None].expand(-1, states.shape[1], -1))
+    table = model.item_table()
+    states = model.run(table, steps.items, steps.responses, steps.values, past)
+    every = past[:, None].expand(-1, states.shape[1], -1)
+    context = model.context(states, every)
     known, total = steps.known, steps.known.sum().clamp_min(1)
     before, items = context[:, :-1][known], steps.items[known]  # [n, Z], [n, L]
     responses, values = steps.responses[known], steps.values[known]
-    shown = (items >= 0).float()
-    scores = model.scores(before, vectors, biases, items)
+    scores = model.scores(before, *table, items)
     answered = responses.amax(-1)  # [n, L]
     if model.shape.mode == "slate":
-        logit = scores[..., 0] + model.positions(items.shape[1])
-        loss = nn.functional.binary_cross_entropy_with_logits(logit, answered, reduction="none")
-        response = (loss * shown).sum() / total
+        response = _response_loss(model, scores, items, answered)
     else:
-        response = (
-            _choice_loss(model, before, vectors, biases, items[:, 0], item_log_rate, num_negatives) / total
-        )
+        response = _choice_loss(model, before, *table, items[:, 0], item_log_rate, num_negatives)
+    funnel = _funnel_loss(model, scores, responses, answered)
+    if model.training and model.shape.innovations:
+        guess = model.scores(model.context(states, every, informed=False)[:, :-1][known], *table, items)
+        funnel = funnel + _GUESS_WEIGHT * _funnel_loss(model, guess, responses, answered)
+        if model.shape.mode == "slate":
+            response = response + _GUESS_WEIGHT * _response_loss(model, guess, items, answered)
     return torch.stack(
         [
-            response,
-            _funnel_loss(model, scores, responses, answered) / total,
+            response / total,
+            funnel / total,
             _value_loss(model, scores, responses, values) / total,
             _leave_loss(model, context[:, 1:][known], steps.left[known]) / total,
         ]
     )
+
+
+def _response_loss(model: ResponseModel, scores: Tensor, items: Tensor, answered: Tensor) -> Tensor:
+    logit = scores[..., 0] + model.positions(items.shape[1])
+    loss = nn.functional.binary_cross_entropy_with_logits(logit, answered, reduction="none")
+    return (loss * (items >= 0)).sum()
 
 
 def _choice_loss(
@@ -182,7 +161,8 @@ def fit_member(
     _note_item_rates(model, steps.rows(torch.from_numpy(np.unique(learn))))
     report = _descend_to_best(model, steps, past, (learn, hold), log_rate, config, dice)
     model.eval().requires_grad_(False)
-    bound_sums(model, steps.rows(torch.from_numpy(np.unique(learn)[-_MAX_BOUND:])), config.reach)
+    latest = torch.from_numpy(np.unique(learn)[-_MAX_BOUND:])
+    bound_sums(model, steps.rows(latest), past[latest], config.reach)
     calibrate(model, steps.rows(hold), past[hold])
     return model, report
 

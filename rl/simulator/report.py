@@ -69,11 +69,11 @@ def predict(
     features = ensemble.past_features(past)
     total = torch.zeros(())
     for member in ensemble.members:
-        vectors, biases = member.item_table()
-        states = member.run(vectors, steps.items, steps.responses, steps.values)[:, :-1]
+        table = member.item_table()
+        states = member.run(table, steps.items, steps.responses, steps.values, features)[:, :-1]
         context = member.context(states, features[:, None].expand(-1, states.shape[1], -1))[steps.known]
         parts = [
-            member.outlook(c, vectors, biases, i).chances
+            member.outlook(c, *table, i).chances
             for c, i in zip(torch.split(context, 2048), torch.split(items[steps.known], 2048), strict=True)
         ]
         total = total + torch.cat(parts)

@@ -5,37 +5,23 @@ what was shown and ignored as well as what was taken, because both change what c
 own (``tastes.py``).
 """
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
+from rl.simulator.innovations import innovations, reached
 from rl.simulator.reach import UNBOUNDED, within_reach
+from rl.simulator.running_sums import DECAYS, add_step, sum_up
+from rl.simulator.shape import ResponseShape
 from rl.simulator.tastes import Tastes
 
-DECAYS = (0.5, 0.8, 0.95, 1.0)
 
+class ItemTable(NamedTuple):
+    """What a model makes of the catalogue, see ``ResponseModel.item_table``."""
 
-class ResponseShape(BaseModel):
-    """Sizes and settings that rebuild a response model."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    mode: Literal["slate", "next_item"]  # fitted on slates, or on items acted on
-    num_items: int
-    slate_length: int
-    feature_width: int  # of the fixed item features
-    past_width: int  # of the fixed past features
-    likeness_width: int  # of the texts, of items and pasts, that are compared
-    taste_width: int  # of the tastes read from them
-    parents: tuple[int, ...]  # [K]
-    item_width: int
-    sum_width: int
-    hidden: int
-    dropout: float
-    value_scale: tuple[float, ...]  # [K] mean logged value of a response
-    value_cap: tuple[float, ...]  # [K] largest logged value
+    vectors: Tensor  # [N + 1, V]
+    biases: Tensor  # [N, 1 + 2K]
 
 
 class Outlook(NamedTuple):
@@ -75,14 +61,17 @@ class ResponseModel(nn.Module):
         self.tastes = Tastes(shape.likeness_width, shape.taste_width, shape.parents, heads)
         self.accumulate = nn.Linear(self.step_width, shape.sum_width)
         self.past = nn.Linear(shape.past_width, width)
-        known = shape.sum_width * len(DECAYS) + width
+        self.summed = (
+            shape.sum_width + 2 * tasks * shape.innovations
+        )  # numbers that each step adds to each sum
+        known = self.summed * len(DECAYS) + width
         self.trunk = nn.Sequential(nn.Linear(known, shape.hidden), nn.ReLU())
         self.dropout = nn.Dropout(shape.dropout)
         self.level = nn.Linear(known + shape.hidden, heads)
         self.query = nn.Linear(known + shape.hidden, heads * width)
         nn.init.normal_(self.query.weight, 0.0, 0.02)
         self.leave = nn.Linear(known + shape.hidden, 1)
-        self.register_buffer("least", torch.full((shape.sum_width * len(DECAYS),), -UNBOUNDED))
+        self.register_buffer("least", torch.full((self.summed * len(DECAYS),), -UNBOUNDED))
         self.register_buffer("most", torch.full_like(self.least, UNBOUNDED))
         nn.init.constant_(self.leave.bias, -2.5)
 
@@ -102,7 +91,7 @@ class ResponseModel(nn.Module):
         """Width of a state: learned sums [R, C], and the surprises of ``Tastes``."""
         return len(self.least) + self.tastes.state_width
 
-    def item_table(self) -> tuple[Tensor, Tensor]:
+    def item_table(self) -> ItemTable:
         """Vectors [N + 1, V], the last row zero for empty places, and biases [N, 1 + 2K].
 
         A vector holds tastes, what meets learned queries, the biases of response and tasks, and logged rates. The two
@@ -113,7 +102,7 @@ class ResponseModel(nn.Module):
         matched = self.text_item(self.item_features) + self.item
         tastes = self.item_texts @ self.tastes.directions
         vectors = torch.cat([tastes, matched, biases[:, : 1 + len(self.shape.parents)], self.item_rates], 1)
-        return torch.cat([vectors, torch.zeros_like(vectors[:1])]), biases
+        return ItemTable(torch.cat([vectors, torch.zeros_like(vectors[:1])]), biases)
 
     def step_features(self, vectors: Tensor, items: Tensor, responses: Tensor, values: Tensor) -> Tensor:
         """What a step leaves behind: items taken by task, items shown, the first, counts and values. [..., F]."""
@@ -140,49 +129,66 @@ class ResponseModel(nn.Module):
         tastes, rates = known[..., :width], known[..., -len(self.shape.parents) :]
         return learned, self.tastes.step(tastes, rates, responses, self.shape.mode == "slate")
 
-    def _decays(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Decays of the running sums, and what a step weighs in each.
+    def run(self, table: ItemTable, items: Tensor, responses: Tensor, values: Tensor, past: Tensor) -> Tensor:
+        """States before every step and after the last. float32 [S, T + 1, state_width].
 
-        A sum that forgets nothing has a step's full weight: a small one would have to be made up for by large weights
-        that read it, and weight decay would shrink what builds up over a session to next to nothing.
+        Slates and what came of them are [S, T, L] and [S, T, L, K], the pasts' features as in ``context`` [S, ...].
         """
-        decays = torch.tensor(DECAYS, device=like.device)
-        return decays, torch.where(decays < 1, 1 - decays, torch.ones_like(decays))
+        learned, surprise = self._step(table.vectors, items, responses, values)  # [S, T, ...]
 
-    def run(self, vectors: Tensor, items: Tensor, responses: Tensor, values: Tensor) -> Tensor:
-        """States before every step and after the last. float32 [S, T + 1, state_width]."""
-        learned, surprise = self._step(vectors, items, responses, values)  # [S, T, ...]
-        decays, scale = self._decays(learned)
-        length = learned.shape[1]
-        age = torch.arange(length, device=learned.device)[:, None] - torch.arange(
-            length, device=learned.device
-        )
-        kernel = torch.where(
-            age >= 0, decays[:, None, None] ** age.clamp_min(0), torch.zeros(())
-        )  # [R, T, T]
-        sums = torch.einsum("rts,bsc->btrc", kernel * scale[:, None, None], learned).flatten(2)
-        states = torch.cat([sums, surprise.cumsum(1)], -1)
-        return torch.cat([torch.zeros_like(states[:, :1]), states], 1)
+        def states(steps: Tensor) -> Tensor:
+            whole = torch.cat([sum_up(steps), surprise.cumsum(1)], -1)
+            return torch.cat([torch.zeros_like(whole[:, :1]), whole], 1)
+
+        if not self.shape.innovations:
+            return states(learned)
+        none = learned.new_zeros(*learned.shape[:2], self.summed - learned.shape[-1])
+        before = states(torch.cat([learned, none], -1))[:, :-1]
+        new = self._innovations(table, before, past[:, None].expand(-1, items.shape[1], -1), items, responses)
+        return states(torch.cat([learned, new], -1))
+
+    @torch.no_grad()
+    def _innovations(
+        self, table: ItemTable, state: Tensor, past: Tensor, items: Tensor, responses: Tensor
+    ) -> Tensor:
+        """``innovations`` of a step, its first guess being this model's own. [..., 2 K]."""
+        context = self.context(state, past, informed=False)
+        scores = self.scores(context, table.vectors, table.biases, items)
+        chances = torch.sigmoid(scores[..., 1 : 1 + len(self.shape.parents)])
+        shown = (items >= 0).to(chances.dtype)
+        if self.shape.mode == "slate":
+            first = torch.tensor([parent < 0 for parent in self.shape.parents])
+            response = torch.sigmoid(scores[..., 0] + self.positions(items.shape[-1]))
+            chances = torch.where(first, chances * response[..., None], chances)
+        else:
+            shown = shown * responses.amax(-1)
+        return innovations(chances, reached(shown, responses, self.shape.parents), responses)
 
     def start(self, count: int) -> Tensor:
         """The state of sessions that begin. float32 [B, state_width]."""
         return self.level.weight.new_zeros(count, self.state_width)
 
     def advance(
-        self, state: Tensor, vectors: Tensor, items: Tensor, responses: Tensor, values: Tensor
+        self, state: Tensor, table: ItemTable, items: Tensor, responses: Tensor, values: Tensor, past: Tensor
     ) -> Tensor:
         """The state after one more step. float32 [B, state_width]."""
-        learned, surprise = self._step(vectors, items, responses, values)
-        decays, scale = self._decays(learned)
-        sums = state[:, : len(self.least)].view(len(state), len(DECAYS), -1)
-        sums = sums * decays[:, None] + learned[:, None] * scale[:, None]
-        return torch.cat([sums.flatten(1), state[:, len(self.least) :] + surprise], 1)
+        learned, surprise = self._step(table.vectors, items, responses, values)
+        if self.shape.innovations:
+            learned = torch.cat([learned, self._innovations(table, state, past, items, responses)], -1)
+        sums, surprises = state[:, : len(self.least)], state[:, len(self.least) :]
+        return torch.cat([add_step(sums, learned), surprises + surprise], 1)
 
-    def context(self, state: Tensor, past: Tensor) -> Tensor:
-        """State and past, read; then what likeness asks for. float32 [..., Z + H * Q]."""
+    def context(self, state: Tensor, past: Tensor, informed: bool = True) -> Tensor:
+        """State and past, read; then what likeness asks for. float32 [..., Z + H * Q].
+
+        Where it is not ``informed``, as if nothing but what was expected had ever come.
+        """
         features, text = past[..., : self.shape.past_width], past[..., self.shape.past_width :]
         learned, surprises = state[..., : len(self.least)], state[..., len(self.least) :]
         learned = within_reach(learned, torch.maximum(learned / self.most, learned / self.least))
+        if self.shape.innovations and not informed:
+            hidden = torch.arange(self.summed) >= self.shape.sum_width
+            learned = learned.masked_fill(hidden.repeat(len(DECAYS)), 0.0)
         known = torch.cat([learned, torch.tanh(self.past(features))], -1)
         read: Tensor = self.dropout(torch.cat([self.trunk(known), known], -1))
         asked = self.tastes.asked(surprises, text)

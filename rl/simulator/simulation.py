@@ -136,9 +136,9 @@ class Sessions:
         """Move every member's state on by slates [B, L] and responses [B, L, K]."""
         paid = torch.from_numpy(self.ensemble.tasks.pays_value)
         states = []
-        for member, state, (vectors, _) in zip(self.ensemble.members, self.states, self.tables, strict=True):
+        for member, state, table in zip(self.ensemble.members, self.states, self.tables, strict=True):
             values = responses * torch.where(paid, torch.tensor(member.shape.value_scale), torch.zeros(()))
-            states.append(member.advance(state, vectors, slates, responses, values))
+            states.append(member.advance(state, table, slates, responses, values, self.past))
         self.place(states)
 
     def _sample(self, chances: Tensor) -> Tensor:

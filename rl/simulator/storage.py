@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 
-from rl.simulator.response_model import ResponseModel, ResponseShape
+from rl.simulator.response_model import ResponseModel
+from rl.simulator.shape import ResponseShape
 from rl.simulator.simulation import Ensemble
 from rl.tasks import Tasks
 

@@ -7,6 +7,7 @@ bilinear form of items and states that is learned from scratch finds next to not
 import torch
 from torch import Tensor, nn
 
+from rl.simulator.innovations import reached
 from rl.simulator.reach import UNBOUNDED, within_reach
 
 
@@ -49,8 +50,7 @@ class Tastes(nn.Module):
             float32 [..., K * (Q + 1)].
         """
         shown = torch.ones_like(responses[..., 0]) if slates else responses.amax(-1)
-        reached = [shown if parent < 0 else responses[..., parent] for parent in self.parents]
-        expected = rates * torch.stack(reached, -1)
+        expected = rates * reached(shown, responses, self.parents)
         beyond = torch.einsum("...lk,...lq->...kq", responses - expected, tastes)
         return torch.cat([beyond, expected.sum(-2)[..., None]], -1).flatten(-2)
 

@@ -14,7 +14,8 @@ from torch import Tensor
 from rl.policy.config import PPOSettings
 from rl.policy.network import PolicyShape
 from rl.simulator.config import SimulatorConfig
-from rl.simulator.response_model import ResponseModel, ResponseShape
+from rl.simulator.response_model import ResponseModel
+from rl.simulator.shape import ResponseShape
 from rl.simulator.simulation import Ensemble, Simulation, summary_width
 from rl.tasks import TaskConfig, build_tasks
 
@@ -57,6 +58,7 @@ def _member(num_items: int, features: Tensor, seed: int) -> ResponseModel:
         parents=TASKS.parents,
         item_width=config.item_width,
         sum_width=config.sum_width,
+        innovations=config.innovations,
         hidden=config.hidden,
         dropout=config.dropout,
         value_scale=(1.0,) * len(TASKS),

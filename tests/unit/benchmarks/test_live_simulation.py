@@ -7,20 +7,24 @@ import torch
 
 from pipelines.shop.config import ShopConfig
 from pipelines.shop.logging_policy import make_shop
-from rl.simulator.response_model import ResponseModel, ResponseShape
+from rl.simulator.response_model import ResponseModel
 from rl.simulator.simulation import Ensemble
 from rl.tasks import TaskConfig, build_tasks
 from tests.benchmarks.live_simulation import LiveSimulation
+from tests.unit.rl.simulator.ensembles import a_shape
 
 
 def an_ensemble(num_items: int) -> Ensemble:
-    shape = {"mode": "slate", "num_items": num_items, "slate_length": 5, "feature_width": 4, "past_width": 4}
-    shape |= {"likeness_width": 2, "taste_width": 2}
-    shape |= {"parents": (-1, 0, 1), "item_width": 3, "sum_width": 4, "hidden": 8, "dropout": 0.0}
-    shape |= {"value_scale": (1.0, 1.0, 1.0), "value_cap": (1.0, 1.0, 1.0)}
-    model = ResponseModel(
-        ResponseShape.model_validate(shape), torch.zeros(num_items, 4), torch.zeros(num_items, 2)
-    ).eval()
+    ones = (1.0, 1.0, 1.0)
+    shape = a_shape(
+        num_items=num_items,
+        slate_length=5,
+        parents=(-1, 0, 1),
+        likeness_width=2,
+        value_scale=ones,
+        value_cap=ones,
+    )
+    model = ResponseModel(shape, torch.zeros(num_items, 4), torch.zeros(num_items, 2)).eval()
     tasks = {"view": TaskConfig(), "cart": TaskConfig(after="view"), "purchase": TaskConfig(after="cart")}
     return Ensemble((model,), build_tasks(tasks), torch.zeros(5), torch.zeros(5, 6), 8, 0.0)
 

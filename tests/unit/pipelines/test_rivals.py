@@ -9,10 +9,11 @@ from pipelines.artifacts import RunDirectory
 from pipelines.config import build_config
 from rl.evaluation.pasts import user_pasts
 from rl.players import StatelessPlayer
-from rl.simulator.response_model import ResponseModel, ResponseShape
+from rl.simulator.response_model import ResponseModel
 from rl.simulator.simulation import Ensemble
 from rl.tasks import build_tasks
 from tests.unit.pipelines.test_evaluate import NUM_ITEMS, made_up_log
+from tests.unit.rl.simulator.ensembles import a_shape
 
 SIMPLE = ("random", "popular", "recently_popular", "nearest_content", "item_knn", "als", "bpr", "sasrec")
 CONFIG = build_config(
@@ -38,19 +39,13 @@ def embeddings(monkeypatch):
 def an_ensemble() -> Ensemble:
     torch.manual_seed(0)
     count = len(TASKS)
-    shape = ResponseShape(
-        mode="slate",
+    shape = a_shape(
         num_items=NUM_ITEMS,
         slate_length=5,
         feature_width=3,
         past_width=3,
         likeness_width=2,
-        taste_width=2,
         parents=TASKS.parents,
-        item_width=4,
-        sum_width=4,
-        hidden=8,
-        dropout=0.0,
         value_scale=(1.0,) * count,
         value_cap=(9.0,) * count,
     )

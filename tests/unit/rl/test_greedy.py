@@ -8,10 +8,11 @@ from encoders.sessions import LoggedSlates
 from rl.evaluation.ranking import ranking_states
 from rl.greedy import greedy_scorer
 from rl.players import ScorerPlayer
-from rl.simulator.response_model import ResponseModel, ResponseShape
+from rl.simulator.response_model import ResponseModel
 from rl.simulator.simulation import Ensemble, Sessions
 from rl.tasks import TaskConfig, build_tasks
 from tests.unit.rl.evaluation_logs import session_log
+from tests.unit.rl.simulator.ensembles import a_shape
 
 VIEW, BUY, N = 0, 1, 6
 TASKS = build_tasks({"view": TaskConfig(weight=1), "buy": TaskConfig(weight=3, after="view")})
@@ -19,20 +20,13 @@ TASKS = build_tasks({"view": TaskConfig(weight=1), "buy": TaskConfig(weight=3, a
 
 def an_ensemble(mode: str) -> Ensemble:
     torch.manual_seed(0)
-    shape = ResponseShape(
-        mode=mode,
+    shape = a_shape(
+        mode,
         num_items=N,
         slate_length=2,
         feature_width=3,
         past_width=3,
         likeness_width=2,
-        taste_width=2,
-        parents=TASKS.parents,
-        item_width=4,
-        sum_width=4,
-        hidden=8,
-        dropout=0.0,
-        value_scale=(1.0, 1.0),
         value_cap=(9.0, 9.0),
     )
     members = []

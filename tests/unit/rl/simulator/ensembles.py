@@ -2,7 +2,8 @@
 
 import torch
 
-from rl.simulator.response_model import ResponseModel, ResponseShape
+from rl.simulator.response_model import ResponseModel
+from rl.simulator.shape import ResponseShape
 from rl.simulator.simulation import Ensemble
 from rl.tasks import TaskConfig, Tasks, build_tasks
 
@@ -26,6 +27,7 @@ def a_shape(mode: str = "slate", **changes: object) -> ResponseShape:
             "parents": (-1, 0),
             "item_width": 3,
             "sum_width": 4,
+            "innovations": False,
             "hidden": 8,
             "dropout": 0.0,
             "value_scale": (1.0, 1.0),
@@ -35,11 +37,11 @@ def a_shape(mode: str = "slate", **changes: object) -> ResponseShape:
     )
 
 
-def an_ensemble(mode: str = "slate", members: int = 2, pessimism: float = 0.0) -> Ensemble:
+def an_ensemble(mode: str = "slate", members: int = 2, pessimism: float = 0.0, **changes: object) -> Ensemble:
     torch.manual_seed(0)
     models = []
     for _ in range(members):
-        model = ResponseModel(a_shape(mode), torch.randn(N, P), torch.randn(N, Q))
+        model = ResponseModel(a_shape(mode, **changes), torch.randn(N, P), torch.randn(N, Q))
         torch.nn.init.normal_(model.query.weight, 0.0, 0.5)
         torch.nn.init.normal_(model.tastes.surprise, 0.0, 0.3)
         models.append(model.eval().requires_grad_(False))

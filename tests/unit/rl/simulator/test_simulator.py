@@ -5,27 +5,31 @@ import torch
 from encoders.sessions import LoggedSlates, SessionLog
 from rl.players import GreedyPlayer, StatelessPlayer, play
 from rl.simulator.config import SimulatorConfig
-from rl.simulator.fitting import fit_member, response_shape, step_losses
+from rl.simulator.fitting import fit_member, step_losses
 from rl.simulator.response_model import ResponseModel
+from rl.simulator.shape import response_shape
 from rl.simulator.simulation import Ensemble, Sessions, Simulation, Trace, draw_task_weights, summary_width
 from rl.simulator.steps import Steps, build_steps, complete_funnel
 from rl.simulator.storage import ensemble_files, load_ensemble
 from tests.unit.rl.simulator.ensembles import L, N, P, Q, an_ensemble, two_tasks
 
 
-def test_running_sums_equal_stepping_one_by_one() -> None:
-    model = an_ensemble().members[0]
-    items = torch.randint(N, (3, 5, L))
-    responses = (torch.rand(3, 5, L, 2) < 0.4).float()
-    values = torch.rand(3, 5, L, 2)
-    vectors, _ = model.item_table()
+@pytest.mark.parametrize("mode", ["slate", "next_item"])
+@pytest.mark.parametrize("innovations", [False, True])
+def test_running_sums_equal_stepping_one_by_one(mode: str, innovations: bool) -> None:
+    model = an_ensemble(mode, innovations=innovations).members[0]
+    length = model.shape.slate_length
+    items = torch.randint(N, (3, 5, length))
+    responses = (torch.rand(3, 5, length, 2) < 0.4).float()
+    values = torch.rand(3, 5, length, 2)
+    table, past = model.item_table(), torch.randn(3, P + Q)
 
-    at_once = model.run(vectors, items, responses, values)
+    at_once = model.run(table, items, responses, values, past)
 
     state = model.start(3)
     for step in range(5):
         torch.testing.assert_close(at_once[:, step], state)
-        state = model.advance(state, vectors, items[:, step], responses[:, step], values[:, step])
+        state = model.advance(state, table, items[:, step], responses[:, step], values[:, step], past)
     torch.testing.assert_close(at_once[:, 5], state)
 
 

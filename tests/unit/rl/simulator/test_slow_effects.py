@@ -9,8 +9,9 @@ from torch import Tensor
 
 from rl.simulator import fitting
 from rl.simulator.config import SimulatorConfig
-from rl.simulator.fitting import fit_member, response_shape
+from rl.simulator.fitting import fit_member
 from rl.simulator.response_model import ResponseModel
+from rl.simulator.shape import response_shape
 from rl.simulator.steps import Steps
 
 NUM_ITEMS, LENGTH, STEPS = 10, 3, 12
@@ -61,14 +62,14 @@ def fitted(steps: Steps, **changes: float) -> ResponseModel:
 
 def buying_after(model: ResponseModel, item: int, times: int) -> float:
     """Logit of buying what is viewed, after as many slates on which the item was viewed."""
-    vectors, biases = model.item_table()
+    table, past = model.item_table(), torch.zeros(1, 2)
     state, slate = model.start(1), torch.tensor([[item, 4, 9]])
     responses = torch.zeros(1, LENGTH, 2)
     responses[0, 0, 0] = 1.0
     for _ in range(times):
-        state = model.advance(state, vectors, slate, responses, torch.zeros_like(responses))
-    context = model.context(state, torch.zeros(1, 2))
-    return float(model.scores(context, vectors, biases, torch.tensor([[2]]))[0, 0, 2])
+        state = model.advance(state, table, slate, responses, torch.zeros_like(responses), past)
+    context = model.context(state, past)
+    return float(model.scores(context, *table, torch.tensor([[2]]))[0, 0, 2])
 
 
 def test_slow_effects_are_learned_at_full_size_and_bounded_by_the_log() -> None:

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from rl.simulator.config import SimulatorConfig
-from rl.simulator.fitting import fit_member, response_shape
+from rl.simulator.fitting import fit_member
 from rl.simulator.response_model import ResponseModel
+from rl.simulator.shape import response_shape
 from rl.simulator.steps import Steps
 from rl.simulator.tastes import Tastes
 
@@ -51,15 +52,14 @@ def fitted(with_past: bool) -> ResponseModel:
 
 def preference(model: ResponseModel, viewed: list[int], past: Tensor) -> float:
     """How much higher items of topic 0, none of them viewed, score than others."""
-    vectors, biases = model.item_table()
-    state = model.start(1)
+    table, state = model.item_table(), model.start(1)
     for item in viewed:
         slate = torch.tensor([[item, 1, 2, 3, 4]])
         responses = torch.zeros(1, LENGTH, 1)
         responses[0, 0] = 1.0
-        state = model.advance(state, vectors, slate, responses, torch.zeros_like(responses))
+        state = model.advance(state, table, slate, responses, torch.zeros_like(responses), past)
     unseen = torch.arange(30, NUM_ITEMS)
-    score = model.scores(model.context(state, past), vectors, biases, unseen[None])[0, :, 0]
+    score = model.scores(model.context(state, past), *table, unseen[None])[0, :, 0]
     same = torch.from_numpy(TOPIC[unseen] == 0)
     return float(score[same].mean() - score[~same].mean())
 
