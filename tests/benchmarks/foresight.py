@@ -2,13 +2,15 @@
 
     python -m tests.benchmarks.foresight [key=value ...] [--config reader.yaml] [--seeds 0 1 2]
 
-The logging policy, the one-step oracle and the planner play live in a made-up world. At every step each member of the
-fitted ensemble says what it expects of the very slate that is shown next, after all that truly came before; so no error
-of one step adds to the next. What a policy learned in the ensemble can hope for is what it believes of the planner late
-in a session. Beside it stands how well the ensemble knows whose taste an item meets, as the logging policy plays: the
-correlation, over users and items, of true and expected logits of the first response, less what users and items have in
-common. The last line is one JSON object: expected over true weighted reward a slate, by policy, in a session's first
-steps and from the tenth on; and ``taste_start`` and ``taste_late``, the correlation before a slate and after ten.
+The logging policy, the one-step oracle and the planner play live in a made-up world, and so does a policy that was
+searched in the ensemble, the tilted clone (``rl.tilt``). At every step each member of the fitted ensemble says what it
+expects of the very slate that is shown next, after all that truly came before; so no error of one step adds to the
+next. What a policy learned in the ensemble can hope for is what it believes of the planner late in a session; what it
+believes of the tilted clone says how far a search exploits it. Beside them stands how well the ensemble knows whose
+taste an item meets, as the logging policy plays: the correlation, over users and items, of true and expected logits of
+the first response, less what users and items have in common. The last line is one JSON object: expected over true
+weighted reward a slate, by policy, in a session's first steps and from the tenth on; and ``taste_start`` and
+``taste_late``, the correlation before a slate and after ten.
 """
 
 import argparse
@@ -30,8 +32,11 @@ from pipelines.demo import best_plan
 from pipelines.players import evaluation_sessions
 from pipelines.shop.logging_policy import make_shop
 from pipelines.shop.truth import LoggingPlayer, OraclePlayer, ShopSessions, live_sessions
-from rl.simulator.simulation import Sessions
+from pipelines.train import make_clone
+from rl.players import Player, PolicyPlayer
+from rl.simulator.simulation import Sessions, Trace
 from rl.tasks import build_tasks
+from rl.tilt import tilt_clone
 from tests.benchmarks.simulator import fitted_shop
 
 BANDS = ((0, 2), (2, 5), (5, 10), (10, 20), (20, 40))  # steps from, steps before
@@ -40,7 +45,7 @@ FIRST, LATE = slice(0, 2), slice(10, None)
 
 @torch.no_grad()
 def follow(
-    sessions: Sessions, live: ShopSessions, player: LoggingPlayer | OraclePlayer, max_steps: int
+    sessions: Sessions, live: ShopSessions, player: Player, past: Tensor, history_length: int
 ) -> NDArray[np.float64]:
     """Sums over the sessions under way: how many, true and expected responses by task, true and expected endings.
 
@@ -48,14 +53,18 @@ def follow(
         float64 [T, 1 + 2 (K + 1)].
     """
     ensemble = sessions.ensemble
-    count = len(sessions.past)
+    count = len(past)
     under_way = torch.ones(count, dtype=torch.bool)
+    weights = torch.from_numpy(ensemble.tasks.weights).expand(count, -1)
+    trace = Trace(past, ensemble.members[0].item_features, len(ensemble.tasks), history_length)
+    player.start(past)
     rows = []
-    for _ in range(max_steps):
-        slates = player.choose({"past": sessions.past})  # they need no more
+    for _ in range(ensemble.max_steps):
+        slates = player.choose(trace.observe(weights))
         _, chances = sessions.expected_rewards(slates)
         _, responses, ended = live.answer(slates)
         sessions.follow(slates, responses)
+        trace.add(slates, responses)
         pairs = zip(ensemble.members, sessions.contexts, strict=True)
         leaving = torch.stack([torch.sigmoid(member.leaving(context)) for member, context in pairs])
         seen = torch.cat([responses.sum(1), ended[:, None].float()], -1)  # [B, K + 1]
@@ -99,16 +108,19 @@ def measure(config: Config) -> tuple[dict[str, NDArray[np.float64]], tuple[float
     past = torch.from_numpy(log.past[chosen])
     ensemble = replace(load_simulator(run, config, "train"), pessimism=0.0)
     plans = {"one-step oracle": (0.0,) * len(shop.world.plans[0]), "planner": best_plan(shop, log, config)}
+    clone = make_clone(run, config, log, tasks)
+    users = torch.from_numpy(log.past[log.sessions("train")])
+    tilted = tilt_clone(clone, load_simulator(run, config, "train"), users, config.rl.tilt, config.seed)
     out = {}
-    for name in ("logging", *plans):
+    for name in ("logging", *plans, "tilted clone"):
         live = live_sessions(shop, [log.session_ids[s] for s in chosen], tasks, config.seed + 1)
-        player = (
-            OraclePlayer(live, tasks.weights, length, plans[name])
-            if name in plans
-            else LoggingPlayer(shop, length, config.seed)
-        )
+        player: Player = LoggingPlayer(shop, length, config.seed)
+        if name in plans:
+            player = OraclePlayer(live, tasks.weights, length, plans[name])
+        elif name == "tilted clone":
+            player = PolicyPlayer(tilted or clone, length, config.seed)
         sessions = Sessions(ensemble, past, torch.Generator().manual_seed(config.seed))
-        out[name] = follow(sessions, live, player, ensemble.max_steps)
+        out[name] = follow(sessions, live, player, past, config.rl.history_length)
     live = live_sessions(shop, [log.session_ids[s] for s in chosen], tasks, config.seed + 1)
     sessions = Sessions(ensemble, past, torch.Generator().manual_seed(config.seed))
     return out, know_tastes(sessions, live, LoggingPlayer(shop, length, config.seed))
