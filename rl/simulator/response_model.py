@@ -61,9 +61,7 @@ class ResponseModel(nn.Module):
         self.tastes = Tastes(shape.likeness_width, shape.taste_width, shape.parents, heads)
         self.accumulate = nn.Linear(self.step_width, shape.sum_width)
         self.past = nn.Linear(shape.past_width, width)
-        self.summed = (
-            shape.sum_width + 2 * tasks * shape.innovations
-        )  # numbers that each step adds to each sum
+        self.summed = shape.sum_width + 2 * tasks * shape.innovations  # what a step adds to each sum
         known = self.summed * len(DECAYS) + width
         self.trunk = nn.Sequential(nn.Linear(known, shape.hidden), nn.ReLU())
         self.dropout = nn.Dropout(shape.dropout)
@@ -88,7 +86,7 @@ class ResponseModel(nn.Module):
 
     @property
     def state_width(self) -> int:
-        """Width of a state: learned sums [R, C], and the surprises of ``Tastes``."""
+        """Width of a state: sums [R, C], the innovations last, and the surprises of ``Tastes``."""
         return len(self.least) + self.tastes.state_width
 
     def item_table(self) -> ItemTable:
@@ -181,7 +179,7 @@ class ResponseModel(nn.Module):
     def context(self, state: Tensor, past: Tensor, informed: bool = True) -> Tensor:
         """State and past, read; then what likeness asks for. float32 [..., Z + H * Q].
 
-        Where it is not ``informed``, as if nothing but what was expected had ever come.
+        Where it is not ``informed``, without innovations: what a first guess goes by.
         """
         features, text = past[..., : self.shape.past_width], past[..., self.shape.past_width :]
         learned, surprises = state[..., : len(self.least)], state[..., len(self.least) :]
