@@ -236,9 +236,9 @@ def _train(context: StageContext) -> dict[str, Any]:
     with connect(config.cluster):
         trained = train_policy(context.run, config, tell, checkpoints)
     if trained.stopped:
-        logger.warning(
-            "train: stopped, the policy of round %d is kept; %s", trained.kept["iteration"], trained.stopped
-        )
+        tilt = trained.kept_name == "tilt"
+        what = "tilted clone" if tilt else f"policy of round {trained.kept['iteration']:.0f}"
+        logger.warning("train: stopped, the %s is kept; %s", what, trained.stopped)
     context.folder.write_json("shape.json", trained.policy.shape.model_dump())
     for name, policy in (("ppo", trained.policy), ("clone", trained.clone)):
         weights = {n: value.contiguous().clone() for n, value in policy.state_dict().items()}
