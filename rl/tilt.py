@@ -2,7 +2,7 @@
 
 What pays only after many slates, such as to leave bait alone, hardly shows in the advantage of a single one, and a
 policy may settle before it finds that. A tilt is a few numbers, so the returns of whole sessions tell good ones from
-bad; and a few numbers hardly find what only the simulator believes.
+bad. What only the simulator believes they find as well, so the held-out simulator has the last word.
 """
 
 import copy
@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from rl.players import play_simulated
+from rl.policy.candidates import Candidates, draw_candidates
 from rl.policy.config import TiltConfig
 from rl.policy.fragments import STATE_COLUMNS
-from rl.policy.network import SlatePolicy
+from rl.policy.network import SlatePolicy, candidate_keys
 from rl.policy.plackett_luce import sample_slates
 from rl.simulator.features import whitened_directions
 from rl.simulator.simulation import Ensemble, Observation
@@ -48,7 +49,8 @@ def tilt_clone(
         return None
     tilted = copy.deepcopy(clone).eval()
     directions = torch.from_numpy(whitened_directions(clone.item_embeddings.numpy(), config.num_directions))
-    trial = _Trial(tilted, ensemble, pasts, (clone.item_embeddings - clone.item_mean) @ directions)
+    texts = (clone.item_embeddings - clone.item_mean) @ directions
+    trial = _Trial(tilted, ensemble, pasts, texts, config.num_candidates)
     dice = torch.Generator().manual_seed(seed)
     mean = torch.zeros(config.num_directions)
     deviation = torch.full_like(mean, _FIRST_DEVIATION)
@@ -71,18 +73,37 @@ def tilt_clone(
 class _Trial:
     """Plays tilts of a policy side by side."""
 
-    def __init__(self, policy: SlatePolicy, ensemble: Ensemble, pasts: Tensor, texts: Tensor) -> None:
+    def __init__(
+        self, policy: SlatePolicy, ensemble: Ensemble, pasts: Tensor, texts: Tensor, num_candidates: int
+    ) -> None:
         """``texts`` are the items' in the directions that tilts go by. float32 [N, Q]."""
         self.policy, self.ensemble, self.pasts, self.texts = policy, ensemble, pasts, texts
+        self.num_candidates = num_candidates
+
+    def _candidates(self, past: Tensor, weights: Tensor, dice: torch.Generator) -> Candidates:
+        """The catalogue, or a part of a larger one, by how often the clone opens a session with each item."""
+        count = len(self.texts)
+        if count <= self.num_candidates:
+            return Candidates(torch.arange(count), torch.zeros(count))
+        nothing = torch.full((len(past), self.policy.shape.history_length), -1)
+        keys, wanted = self.policy.item_keys(), torch.zeros(count)
+        for part in torch.split(torch.arange(len(past)), max(1, _LOGITS_AT_ONCE // count)):
+            asked = weights.expand(len(part), -1)
+            wanted += (
+                self.policy.logits(past[part], nothing[part], nothing[part], asked, keys).softmax(-1).sum(0)
+            )
+        return draw_candidates(wanted, self.num_candidates, dice)
 
     def worth(self, tilts: Tensor, num_sessions: int, seed: int) -> Tensor:
         """Mean weighted return of each tilt [P, Q] over the same users; costs beyond limits count first. [P]."""
         dice = torch.Generator().manual_seed(seed)
         users = torch.randint(len(self.pasts), (num_sessions,), generator=dice)
-        past = self.pasts[users].repeat(len(tilts), 1)
         tasks = self.ensemble.tasks
         weights = torch.from_numpy(tasks.weights)
-        player = _TiltedPlayer(self.policy, self.texts, tilts.repeat_interleave(num_sessions, 0), dice)
+        candidates = self._candidates(self.pasts[users], weights, dice)
+        past = self.pasts[users].repeat(len(tilts), 1)
+        each = tilts.repeat_interleave(num_sessions, 0)
+        player = _TiltedPlayer(self.policy, self.texts, each, candidates, dice)
         returns, _ = play_simulated(
             self.ensemble, player, past, weights, self.policy.shape.history_length, dice
         )
@@ -95,14 +116,22 @@ class _Trial:
 class _TiltedPlayer:
     """A policy whose scores are tilted, in each session by a tilt of its own."""
 
-    def __init__(self, policy: SlatePolicy, texts: Tensor, tilts: Tensor, dice: torch.Generator) -> None:
-        """``texts`` float32 [N, Q] and ``tilts`` float32 [B, Q]."""
-        self.policy, self.texts, self.tilts, self.dice = policy, texts, tilts, dice
-        self.at_once = max(1, _LOGITS_AT_ONCE // len(texts))
+    def __init__(
+        self,
+        policy: SlatePolicy,
+        texts: Tensor,
+        tilts: Tensor,
+        candidates: Candidates,
+        dice: torch.Generator,
+    ) -> None:
+        """``texts`` float32 [N, Q] and ``tilts`` float32 [B, Q]; slates are drawn from the candidates."""
+        self.policy, self.tilts, self.candidates, self.dice = policy, tilts, candidates, dice
+        self.texts = texts[candidates.items]  # [C, Q]
+        self.at_once = max(1, _LOGITS_AT_ONCE // len(self.texts))
 
     def start(self, past: Tensor) -> None:
         """Compute the item keys once."""
-        self.keys = self.policy.item_keys()
+        self.keys = candidate_keys(self.policy.item_keys(), self.candidates)
 
     def choose(self, observation: Observation) -> Tensor:
         """Slates drawn at the observation's task weights, a part of the sessions at a time."""
@@ -110,9 +139,9 @@ class _TiltedPlayer:
         for rows in torch.split(torch.arange(len(self.tilts)), self.at_once):
             state = {name: observation[name][rows] for name in STATE_COLUMNS}
             logits = self.policy.logits(**state, keys=self.keys)
-            logits += self.tilts[rows] @ self.texts.T
+            logits += self.tilts[rows] @ self.texts.T + self.candidates.offsets
             slates.append(sample_slates(logits, self.policy.shape.slate_length, self.dice))
-        return torch.cat(slates)
+        return self.candidates.items[torch.cat(slates)]
 
     def watch(self, slates: Tensor, responses: Tensor) -> None:
         """The observation holds all it needs."""

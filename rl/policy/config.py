@@ -50,6 +50,9 @@ class TiltConfig(BaseModel):
     num_generations: int = Field(15, ge=0, description="Generations of tilts; 0 searches none.")
     num_tilts: int = Field(32, ge=8, description="Tilts a generation.")
     num_sessions: int = Field(32, ge=1, description="Simulated sessions that a tilt is judged by.")
+    num_candidates: int = Field(
+        2048, ge=1, description="Items a generation draws slates from; a larger catalogue is sampled."
+    )
     num_directions: int = Field(
         12, ge=1, description="Leading directions of the item embeddings, along which the clone is tilted."
     )

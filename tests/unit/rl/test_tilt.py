@@ -46,13 +46,15 @@ def returns(ensemble: Ensemble, policy: SlatePolicy, pasts: torch.Tensor) -> tor
     return played.mean(0)
 
 
-@pytest.mark.parametrize("logits_at_once", [1 << 24, 3 * N])
-def test_a_tilt_finds_what_whole_sessions_pay_for(monkeypatch, logits_at_once):
+@pytest.mark.parametrize(("logits_at_once", "num_candidates"), [(1 << 24, N), (3 * N, N), (3 * N, N // 2)])
+def test_a_tilt_finds_what_whole_sessions_pay_for(monkeypatch, logits_at_once, num_candidates):
     monkeypatch.setattr(rl.tilt, "_LOGITS_AT_ONCE", logits_at_once)
     ensemble, clone, pasts = a_world(build_tasks(VIEW))
     before = {name: value.clone() for name, value in clone.state_dict().items()}
 
-    tilted = tilt_clone(clone, ensemble, pasts, QUICK, 0)
+    tilted = tilt_clone(
+        clone, ensemble, pasts, QUICK.model_copy(update={"num_candidates": num_candidates}), 0
+    )
 
     assert tilted is not None
     assert returns(ensemble, tilted, pasts) > 1.3 * returns(ensemble, clone, pasts)
