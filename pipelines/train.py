@@ -46,7 +46,6 @@ class TrainedPolicy:
     clone: SlatePolicy
     curve: list[Record]  # one an evaluation: iteration, training, held_out/weighted, held_out/<task>
     kept: Record  # the evaluation of the policy that is kept
-    kept_name: str  # ppo, dqn or tilt
     tilt: Record | None  # the evaluation of the tilted clone, where one was found
     stopped: str | None  # why training ended early; None if it did not, or had not improved for long
 
@@ -84,9 +83,7 @@ def train_policy(
         raise TrainingError(f"train: {stopped or 'no round brought anything to learn from'}")
     policy = copy.deepcopy(clone)
     policy.load_state_dict(progress.best)
-    trained = TrainedPolicy(
-        policy.eval(), clone, progress.curve, progress.kept, config.rl.algorithm, None, stopped
-    )
+    trained = TrainedPolicy(policy.eval(), clone, progress.curve, progress.kept, None, stopped)
     if config.rl.levers.in_training:  # which a tilt knows nothing of
         return trained
     users = torch.from_numpy(log.past[log.sessions("train")])
@@ -113,7 +110,7 @@ def better_of(
         "tilt" if better else "latter",
     )
     trained = replace(trained, tilt=look)
-    return replace(trained, policy=tilted, kept=look, kept_name="tilt") if better else trained
+    return replace(trained, policy=tilted, kept=look) if better else trained
 
 
 def make_clone(run: RunDirectory, config: Config, log: SessionLog, tasks: Tasks) -> SlatePolicy:
@@ -235,8 +232,8 @@ def _train(context: StageContext) -> dict[str, Any]:
     checkpoints = context.folder.folder(RESUME)
     with connect(config.cluster):
         trained = train_policy(context.run, config, tell, checkpoints)
+    tilt = trained.kept is trained.tilt
     if trained.stopped:
-        tilt = trained.kept_name == "tilt"
         what = "tilted clone" if tilt else f"policy of round {trained.kept['iteration']:.0f}"
         logger.warning("train: stopped, the %s is kept; %s", what, trained.stopped)
     context.folder.write_json("shape.json", trained.policy.shape.model_dump())
@@ -253,7 +250,10 @@ def _train(context: StageContext) -> dict[str, Any]:
         }
         for r in trained.curve
     ]
-    kept = {"policy": trained.kept_name, "iteration": int(trained.kept["iteration"])}
+    kept = {
+        "policy": "tilt" if tilt else config.rl.algorithm,
+        "iteration": int(trained.kept["iteration"]),
+    }
     context.folder.write_json("learning.json", {"kept": kept, "curve": curve})
     if config.rl.levers.ranking_loss > 0 or config.rl.levers.exposure_limits:
         judge = HeldOutJudge(context.run, config, load_session_log(context.run, config))

@@ -28,8 +28,12 @@ QUIET = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the sweep instead of its trials
     "RAY_AIR_NEW_OUTPUT": "0",  # it prints every trial's traceback
 }
-LOCAL = {"rl.ppo.num_env_runners": 0, "rl.ppo.num_learners": 0, "rl.ppo.num_gpus_per_learner": 0.0}
-NO_RIVAL = {"rl.tilt.num_generations": 0}  # trials compare what is searched for
+TRIAL = {  # whatever is searched for: each in a process of its own, and none against the rival tilt
+    "rl.ppo.num_env_runners": 0,
+    "rl.ppo.num_learners": 0,
+    "rl.ppo.num_gpus_per_learner": 0.0,
+    "rl.tilt.num_generations": 0,
+}
 
 
 class TrialError(ValueError):
@@ -128,7 +132,7 @@ def _trainable(run_uri: str, config: Config, train: Train) -> Callable[[dict[str
                 }
             )
 
-        train(RunDirectory(run_uri), override_config(config, {**values, **LOCAL, **NO_RIVAL}), report, None)
+        train(RunDirectory(run_uri), override_config(config, {**values, **TRIAL}), report, None)
 
     return sweep_trial
 

@@ -15,8 +15,9 @@ from rl.policy.config import PPOSettings
 from rl.policy.network import PolicyShape
 from rl.simulator.config import SimulatorConfig
 from rl.simulator.response_model import ResponseModel
-from rl.simulator.shape import ResponseShape
+from rl.simulator.shape import response_shape
 from rl.simulator.simulation import Ensemble, Simulation, summary_width
+from rl.simulator.steps import Steps
 from rl.tasks import TaskConfig, build_tasks
 
 TEXT_WIDTH = 384  # of the default encoder
@@ -47,23 +48,11 @@ def item_embeddings(num_items: int) -> Tensor:
 
 def _member(num_items: int, features: Tensor, seed: int) -> ResponseModel:
     config = SimulatorConfig()
-    shape = ResponseShape(
-        mode="slate",
-        num_items=num_items,
-        slate_length=SLATE_LENGTH,
-        feature_width=FEATURE_WIDTH,
-        past_width=FEATURE_WIDTH,
-        likeness_width=config.compared_width,
-        taste_width=config.taste_width,
-        parents=TASKS.parents,
-        item_width=config.item_width,
-        sum_width=config.sum_width,
-        innovations=config.innovations,
-        hidden=config.hidden,
-        dropout=config.dropout,
-        value_scale=(1.0,) * len(TASKS),
-        value_cap=(1.0,) * len(TASKS),
-    )
+    blank = torch.zeros(1, 1, SLATE_LENGTH, len(TASKS))
+    session, shown = torch.zeros(1, dtype=torch.int64), torch.zeros(1, 1, SLATE_LENGTH, dtype=torch.int64)
+    never = torch.zeros(1, 1, dtype=torch.bool)
+    steps, widths = Steps(session, shown, blank, blank, never, never), (FEATURE_WIDTH, FEATURE_WIDTH)
+    shape = response_shape(config, steps, TASKS.parents, num_items, widths, True)
     torch.manual_seed(0)  # members are alike, as fitted ones are,
     member = ResponseModel(shape, features, item_embeddings(num_items)[:, : config.compared_width])
     torch.nn.init.normal_(member.query.weight, 0.0, 0.1)

@@ -23,6 +23,25 @@ def test_innovations_count_what_had_its_chance_and_how_even_it_was() -> None:
 
 
 @pytest.mark.parametrize("mode", ["slate", "next_item"])
+@pytest.mark.parametrize("innovations", [False, True])
+def test_running_sums_equal_stepping_one_by_one(mode: str, innovations: bool) -> None:
+    model = an_ensemble(mode, innovations=innovations).members[0]
+    length = model.shape.slate_length
+    items = torch.randint(N, (3, 5, length))
+    responses = (torch.rand(3, 5, length, 2) < 0.4).float()
+    values = torch.rand(3, 5, length, 2)
+    table, past = model.item_table(), torch.randn(3, P + Q)
+
+    at_once = model.run(table, items, responses, values, past)
+
+    state = model.start(3)
+    for step in range(5):
+        torch.testing.assert_close(at_once[:, step], state)
+        state = model.advance(state, table, items[:, step], responses[:, step], values[:, step], past)
+    torch.testing.assert_close(at_once[:, 5], state)
+
+
+@pytest.mark.parametrize("mode", ["slate", "next_item"])
 def test_the_first_guess_knows_nothing_of_innovations_and_later_steps_do(mode: str) -> None:
     model = an_ensemble(mode, innovations=True).members[0]
     length = model.shape.slate_length

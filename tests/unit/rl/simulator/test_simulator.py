@@ -14,25 +14,6 @@ from rl.simulator.storage import ensemble_files, load_ensemble
 from tests.unit.rl.simulator.ensembles import L, N, P, Q, an_ensemble, two_tasks
 
 
-@pytest.mark.parametrize("mode", ["slate", "next_item"])
-@pytest.mark.parametrize("innovations", [False, True])
-def test_running_sums_equal_stepping_one_by_one(mode: str, innovations: bool) -> None:
-    model = an_ensemble(mode, innovations=innovations).members[0]
-    length = model.shape.slate_length
-    items = torch.randint(N, (3, 5, length))
-    responses = (torch.rand(3, 5, length, 2) < 0.4).float()
-    values = torch.rand(3, 5, length, 2)
-    table, past = model.item_table(), torch.randn(3, P + Q)
-
-    at_once = model.run(table, items, responses, values, past)
-
-    state = model.start(3)
-    for step in range(5):
-        torch.testing.assert_close(at_once[:, step], state)
-        state = model.advance(state, table, items[:, step], responses[:, step], values[:, step], past)
-    torch.testing.assert_close(at_once[:, 5], state)
-
-
 def test_sessions_begun_anew_are_read_anew() -> None:
     ensemble = an_ensemble(pessimism=1.0)
     sessions = Sessions(ensemble, torch.randn(4, 5), torch.Generator().manual_seed(0))
