@@ -39,7 +39,7 @@ from rl.policy.connector import build_train_batch, weigh_advantages
 from rl.policy.fragments import Fragment
 from rl.tasks import build_tasks
 from tests.benchmarks.live_simulation import open_live
-from tests.benchmarks.simulator import fitted_shop
+from tests.benchmarks.simulator import fitted_shop, of_size
 
 VARIANTS: dict[str, dict[str, object]] = {
     "recipe": {},
@@ -152,7 +152,7 @@ def main() -> None:
     values: dict[str, list[float]] = {name: [] for name in names}
     for seed in seeds:
         with tempfile.TemporaryDirectory() as folder:
-            size = [f"shop.num_sessions={options.sessions}", f"shop.num_users={3 * options.sessions // 8}"]
+            size = of_size(options.sessions)
             base = fitted_shop(seed, Path(folder), size + overrides)
             for name in names:
                 started = time.monotonic()

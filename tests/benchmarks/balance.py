@@ -32,7 +32,7 @@ from pipelines.train import train_policy
 from rl.players import Player, PolicyPlayer
 from rl.policy.balance import Balance
 from rl.tasks import build_tasks
-from tests.benchmarks.simulator import fitted_shop
+from tests.benchmarks.simulator import fitted_shop, of_size
 
 LOGGING = "logging"
 SHOPS: dict[str, tuple[str | None, list[str]]] = {
@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=get_args(Balance), default=list(get_args(Balance)))
     parser.add_argument("overrides", nargs="*", help="settings as key=value")
     options = parser.parse_args()
-    overrides = [f"shop.num_sessions={options.sessions}", f"shop.num_users={3 * options.sessions // 8}"]
+    overrides = of_size(options.sessions)
     overrides += options.overrides
     if options.quick:
         overrides += ["rl.ppo.num_iterations=2", "rl.simulator.num_epochs=1", "rl.clone.num_epochs=1"]

@@ -13,7 +13,6 @@ weighted reward a slate, by policy, in a session's first steps and from the tent
 ``taste_late``, the correlation before a slate and after ten.
 """
 
-import argparse
 import json
 import logging
 import tempfile
@@ -37,7 +36,7 @@ from rl.players import Player, PolicyPlayer
 from rl.simulator.simulation import Sessions, Trace
 from rl.tasks import build_tasks
 from rl.tilt import tilt_clone
-from tests.benchmarks.simulator import fitted_shop
+from tests.benchmarks.simulator import fitted_shop, of_size, world_parser
 
 BANDS = ((0, 2), (2, 5), (5, 10), (10, 20), (20, 40))  # steps from, steps before
 FIRST, LATE = slice(0, 2), slice(10, None)
@@ -128,16 +127,9 @@ def measure(config: Config) -> tuple[dict[str, NDArray[np.float64]], tuple[float
 
 def main() -> None:
     """Run the seeds, print the tables and the ratios."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--config", help="reader.yaml or school.yaml; without it, the shop")
-    parser.add_argument("--sessions", type=int, default=3_000)
-    parser.add_argument("overrides", nargs="*", help="settings as key=value")
-    options = parser.parse_args()
+    options = world_parser(__doc__ or "", [0, 1, 2]).parse_args()
     logging.disable(logging.WARNING)
-    size = [f"shop.num_sessions={options.sessions}", f"shop.num_users={3 * options.sessions // 8}"]
+    size = of_size(options.sessions)
     found: dict[str, list[NDArray[np.float64]]] = {}
     tastes: list[tuple[float, float]] = []
     for seed in options.seeds:

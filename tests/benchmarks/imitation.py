@@ -8,7 +8,6 @@ the truth that no simulator has. What it reaches so is a yardstick of what its o
 best policy under them need not be the one nearest to the planner.
 """
 
-import argparse
 import json
 import logging
 import statistics
@@ -32,7 +31,7 @@ from rl.policy.network import SlatePolicy
 from rl.policy.plackett_luce import sample_slates
 from rl.tasks import build_tasks
 from tests.benchmarks.live_simulation import open_live
-from tests.benchmarks.simulator import fitted_shop
+from tests.benchmarks.simulator import fitted_shop, of_size, world_parser
 
 NUM_SESSIONS = 256  # played at once
 LEARNING_RATE = 3e-3  # peak of the one-cycle schedule
@@ -78,17 +77,11 @@ def measure(config: Config, num_updates: int) -> dict[str, float]:
 
 def main() -> None:
     """Run the seeds, print the table and the ratio."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--config", help="reader.yaml or school.yaml; without it, the shop")
-    parser.add_argument("--sessions", type=int, default=3_000)
+    parser = world_parser(__doc__ or "", [0])
     parser.add_argument("--updates", type=int, default=2_000, help="gradient steps of each imitation")
-    parser.add_argument("overrides", nargs="*", help="settings as key=value")
     options = parser.parse_args()
     logging.disable(logging.WARNING)
-    size = [f"shop.num_sessions={options.sessions}", f"shop.num_users={3 * options.sessions // 8}"]
+    size = of_size(options.sessions)
     ratios = []
     for seed in options.seeds:
         with tempfile.TemporaryDirectory() as folder:

@@ -17,6 +17,7 @@ from typing import Any
 from pipelines.artifacts import RunDirectory
 from pipelines.config import load_config
 from pipelines.demo import run_demo
+from tests.benchmarks.simulator import of_size
 
 SEEDS = (201, 202, 203, 204, 205)
 RIVALS = ("logging", "random", "popular", "greedy", "clone", "myopic_oracle")
@@ -31,8 +32,7 @@ def play_seed(
         file,
         [
             f"seed={seed}",
-            f"shop.num_sessions={sessions}",
-            f"shop.num_users={max(2, 3 * sessions // 8)}",
+            *of_size(sessions),
             f"paths.run={folder / str(seed)}",
             *overrides,
         ],

@@ -101,6 +101,21 @@ def fitted_shop(seed: int, folder: Path, overrides: list[str], file: str | None 
     return config
 
 
+def world_parser(text: str, seeds: list[int]) -> argparse.ArgumentParser:
+    """Options of a benchmark that fits made-up worlds: ``text`` is its help, ``seeds`` are those without any given."""
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=seeds)
+    parser.add_argument("--config", help="reader.yaml or school.yaml; without it, the shop")
+    parser.add_argument("--sessions", type=int, default=3_000)
+    parser.add_argument("overrides", nargs="*", help="settings as key=value")
+    return parser
+
+
+def of_size(sessions: int) -> list[str]:
+    """Settings of a world that logs so many sessions."""
+    return [f"shop.num_sessions={sessions}", f"shop.num_users={max(2, 3 * sessions // 8)}"]
+
+
 def main() -> None:
     """Fit and play on each seed; print tables and the figures."""
     parser = argparse.ArgumentParser(description=__doc__)

@@ -5,7 +5,6 @@ logged sessions, searches a tilt in it (``rl.tilt``), and plays the clone and th
 truth, beside the one-step oracle that sees every hidden state. Figures: ``tilt_vs_clone``, ``tilt_vs_myopic_oracle``.
 """
 
-import argparse
 import json
 import logging
 import tempfile
@@ -25,7 +24,7 @@ from pipelines.train import make_clone
 from rl.players import PolicyPlayer, play_simulated
 from rl.tasks import build_tasks
 from rl.tilt import tilt_clone
-from tests.benchmarks.simulator import fitted_shop
+from tests.benchmarks.simulator import fitted_shop, of_size, world_parser
 
 
 def measure(config: Config) -> dict[str, float]:
@@ -58,17 +57,10 @@ def measure(config: Config) -> dict[str, float]:
 
 def main() -> None:
     """Run the seeds, print the table and the ratios."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--config", help="reader.yaml or school.yaml; without it, the shop")
-    parser.add_argument("--sessions", type=int, default=3_000)
-    parser.add_argument("overrides", nargs="*", help="settings as key=value")
-    options = parser.parse_args()
+    options = world_parser(__doc__ or "", [0, 1, 2]).parse_args()
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
-    size = [f"shop.num_sessions={options.sessions}", f"shop.num_users={3 * options.sessions // 8}"]
+    size = of_size(options.sessions)
     rows = []
     for seed in options.seeds:
         with tempfile.TemporaryDirectory() as folder:
