@@ -1,13 +1,10 @@
 """Keeping tasks from drowning each other: how the tasks' gradients share one actor."""
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
+from rl.policy.config import Balance
 from rl.policy.moments import average, moments
-
-Balance = Literal["fixed", "uncertainty", "gradnorm", "pcgrad"]
 
 _RATE = 0.1  # share of a round in running deviations
 _STEP = 0.1  # of the logarithm of a factor, a round, at e times too much or too little

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from rl.policy.balance import Balance
+Balance = Literal["fixed", "uncertainty", "gradnorm", "pcgrad"]
 
 
 class CloneConfig(BaseModel):

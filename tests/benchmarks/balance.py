@@ -30,7 +30,7 @@ from pipelines.shop.logging_policy import make_shop
 from pipelines.shop.truth import LoggingPlayer
 from pipelines.train import train_policy
 from rl.players import Player, PolicyPlayer
-from rl.policy.balance import Balance
+from rl.policy.config import Balance
 from rl.tasks import build_tasks
 from tests.benchmarks.simulator import fitted_shop, of_size
 

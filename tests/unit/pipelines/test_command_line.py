@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,14 @@ def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 def test_unknown_command_names_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     assert "expected one of ingest, embed" in failure(capsys, "trian")
+
+
+def test_commands_start_without_the_heavy_libraries() -> None:
+    """Importing torch takes longer than all else that a command does before its work."""
+    heavy = ("torch", "ray", "transformers", "polars", "pyarrow.dataset")
+    program = f"import sys, pipelines.__main__; print([name for name in {heavy} if name in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
 
 
 def test_unknown_config_key_is_named(capsys: pytest.CaptureFixture[str]) -> None:
