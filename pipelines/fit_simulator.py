@@ -22,7 +22,7 @@ from rl.simulator.report import drift, task_report, trust
 from rl.simulator.response_model import ResponseModel
 from rl.simulator.shape import response_shape
 from rl.simulator.simulation import Ensemble
-from rl.simulator.steps import build_steps
+from rl.simulator.steps import Steps, build_steps
 from rl.simulator.storage import ensemble_files, user_bucket
 from rl.tasks import Tasks, build_tasks
 
@@ -53,16 +53,17 @@ def _fit_simulator(context: StageContext) -> dict[str, Any]:
     logger.info("fit-simulator: %s %s", checks[-1].question, checks[-1].reason)
     with connect(config.cluster):
         ensemble, fits = fit_ensemble(
-            log, train, features, tasks, settings, settings.num_members, config.seed
+            log, train, features, tasks, settings, settings.num_members, config.seed, resample=True
         )
         heldout, held_fits = fit_ensemble(
             log,
-            apart,
+            apart,  # few: drawing from them would lose too many
             features,
             tasks,
             settings,
             settings.num_heldout_members,
             config.seed + 10_000,
+            resample=False,
         )
     for part, fitted in (("train", ensemble), ("heldout", heldout)):
         for name, data in ensemble_files(fitted).items():
@@ -107,8 +108,9 @@ def fit_ensemble(
     settings: SimulatorConfig,
     num_members: int,
     seed: int,
+    resample: bool,
 ) -> tuple[Ensemble, list[FitReport]]:
-    """Fit members in parallel Ray tasks, each with its own seed and its own users held back.
+    """Fit members in parallel Ray tasks, each with its own seed and, on demand, its own draw of the sessions.
 
     Ray must be connected.
     """
@@ -117,13 +119,13 @@ def fit_ensemble(
     item_features, item_texts, past_mean, past_projection = features
     steps = build_steps(log, sessions, tasks.parents, settings.max_steps)
     past = torch.from_numpy((log.past[steps.session.numpy()] - past_mean) @ past_projection)
-    bucket = user_bucket([log.user_ids[s] for s in steps.session.tolist()])
+    held_back = _held_back(log, steps)
     widths = (settings.text_width, settings.text_width)
     slates = log.slates is not None
     shape = response_shape(settings, steps, tasks.parents, len(item_features), widths, slates)
-    shared = ray.put((shape, item_features, item_texts, steps, past, bucket, settings))
+    shared = ray.put((shape, item_features, item_texts, steps, past, held_back, settings, resample))
     fit = ray.remote(num_cpus=1)(_fit_one)
-    waiting = [fit.remote(shared, index, seed + index) for index in range(num_members)]
+    waiting = [fit.remote(shared, seed + index) for index in range(num_members)]
     fitted = [ray.get(result) for result in track(waiting, total=num_members, what="simulator members")]
     members = []
     for state, _ in fitted:
@@ -158,23 +160,21 @@ def build_features(
     return Features(torch.from_numpy(items), torch.from_numpy(texts), mean, projection)
 
 
-def _fit_one(shared: Any, index: int, seed: int) -> tuple[dict[str, NDArray[np.float32]], FitReport]:
+def _fit_one(shared: Any, seed: int) -> tuple[dict[str, NDArray[np.float32]], FitReport]:
     torch.set_num_threads(1)
-    shape, item_features, item_texts, steps, past, bucket, settings = shared
+    shape, item_features, item_texts, steps, past, held_back, settings, resample = shared
     member, report = fit_member(
-        shape, item_features, item_texts, steps, past, held_back(bucket, index), settings, seed
+        shape, item_features, item_texts, steps, past, held_back, settings, seed, resample
     )
     return {name: value.numpy() for name, value in member.state_dict().items()}, report
 
 
-def held_back(bucket: NDArray[np.int64], index: int) -> NDArray[np.bool_]:
-    """Sessions of a tenth of the users, another for each member; of every tenth session where that is none or all. [S]
-
-    They serve the member's early stop. So members differ by whom they did not learn from, beside their seeds.
-    """
-    held: NDArray[np.bool_] = bucket % 10 == index % 10
+def _held_back(log: SessionLog, steps: Steps) -> NDArray[np.bool_]:
+    """A tenth of the users for the early stop; a tenth of the sessions where that would be none or all."""
+    bucket = user_bucket([log.user_ids[s] for s in steps.session.tolist()])
+    held: NDArray[np.bool_] = bucket % 10 == 0
     if not held.any() or held.all():
-        held = np.arange(len(bucket)) % 10 == 9
+        held = np.arange(len(steps)) % 10 == 9
         held[-1] = True
     return held
 

@@ -11,7 +11,7 @@ class SimulatorConfig(BaseModel):
     num_members: int = Field(
         4,
         ge=1,
-        description="Models of the training ensemble; each keeps another tenth of the users back, for its early stop.",
+        description="Models of the training ensemble, each fitted to sessions drawn with replacement.",
     )
     num_heldout_members: int = Field(2, ge=1, description="Models of the simulator kept for evaluation.")
     heldout_fraction: float = Field(

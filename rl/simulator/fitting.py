@@ -1,4 +1,4 @@
-"""Fitting a response model to steps: likelihood, early stop on other users, calibration."""
+"""Fitting a response model to resampled steps: likelihood, early stop on other users, calibration."""
 
 import copy
 from dataclasses import dataclass
@@ -132,6 +132,7 @@ def fit_member(
     held_back: NDArray[np.bool_],
     config: SimulatorConfig,
     seed: int,
+    resample: bool = True,
 ) -> tuple[ResponseModel, FitReport]:
     """Fit one response model.
 
@@ -144,19 +145,23 @@ def fit_member(
         held_back: Sessions kept for the early stop, none of whose users are learned from. bool [S].
         config: Optimiser settings.
         seed: Of initial weights, batches and negatives.
+        resample: Learn from as many sessions, drawn with replacement: members then differ by what the log leaves open,
+            and not by their seeds alone.
     """
     torch.manual_seed(seed)
     dice = np.random.default_rng(seed)
     model = ResponseModel(shape, item_features, item_texts)
     learn, hold = np.flatnonzero(~held_back), torch.from_numpy(np.flatnonzero(held_back))
+    if resample:
+        learn = dice.choice(learn, len(learn))
     log_rate = _item_log_rate(steps, shape.num_items)
     if shape.mode == "next_item":
         model.base_score.copy_(log_rate)  # decay then pulls towards popularity, not towards all items alike
     _start_at_rates(model, steps)
-    _note_item_rates(model, steps.rows(torch.from_numpy(learn)))
+    _note_item_rates(model, steps.rows(torch.from_numpy(np.unique(learn))))
     report = _descend_to_best(model, steps, past, (learn, hold), log_rate, config, dice)
     model.eval().requires_grad_(False)
-    latest = torch.from_numpy(np.sort(learn)[-_MAX_BOUND:])
+    latest = torch.from_numpy(np.unique(learn)[-_MAX_BOUND:])
     bound_sums(model, steps.rows(latest), past[latest], config.reach)
     calibrate(model, steps.rows(hold), past[hold])
     return model, report
