@@ -85,8 +85,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=get_args(Balance), default=list(get_args(Balance)))
     parser.add_argument("overrides", nargs="*", help="settings as key=value")
     options = parser.parse_args()
-    overrides = of_size(options.sessions)
-    overrides += options.overrides
+    overrides = [*of_size(options.sessions), *options.overrides]
     if options.quick:
         overrides += ["rl.ppo.num_iterations=2", "rl.simulator.num_epochs=1", "rl.clone.num_epochs=1"]
     logging.disable(logging.WARNING)

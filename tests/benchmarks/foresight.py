@@ -105,11 +105,12 @@ def measure(config: Config) -> tuple[dict[str, NDArray[np.float64]], tuple[float
     log, shop = load_session_log(run, config), make_shop(config.shop, config.seed)
     chosen = evaluation_sessions(log, config.rl.evaluation.num_sessions)
     past = torch.from_numpy(log.past[chosen])
-    ensemble = replace(load_simulator(run, config, "train"), pessimism=0.0)
+    fitted = load_simulator(run, config, "train")
+    ensemble = replace(fitted, pessimism=0.0)
     plans = {"one-step oracle": (0.0,) * len(shop.world.plans[0]), "planner": best_plan(shop, log, config)}
     clone = make_clone(run, config, log, tasks)
     users = torch.from_numpy(log.past[log.sessions("train")])
-    tilted = tilt_clone(clone, load_simulator(run, config, "train"), users, config.rl.tilt, config.seed)
+    tilted = tilt_clone(clone, fitted, users, config.rl.tilt, config.seed)
     out = {}
     for name in ("logging", *plans, "tilted clone"):
         live = live_sessions(shop, [log.session_ids[s] for s in chosen], tasks, config.seed + 1)
