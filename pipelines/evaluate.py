@@ -44,7 +44,7 @@ NUM_PROBES = 16  # states that the service replays when it loads the bundle
 REPORT = "report.json"
 PAGE = "report.html"
 SIMULATOR_REPORT = "report.json"  # of fit-simulator: auc {task}, drift {statistic}, calibration {task: bins}
-LEARNING = "learning.json"  # of train: kept {policy, iteration}, curve [{iteration, one key a curve}]
+LEARNING = "learning.json"  # of train: kept {policy, iterations}, curve [{iteration, one key a curve}]
 
 
 def write_report(folder: Folder, report: dict[str, Any]) -> None:

@@ -29,6 +29,7 @@ QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",  # it prints every trial's traceback
 }
 TRIAL = {  # whatever is searched for: each in a process of its own, and none against the rival tilt
+    "rl.ppo.num_seeds": 1,
     "rl.ppo.num_env_runners": 0,
     "rl.ppo.num_learners": 0,
     "rl.ppo.num_gpus_per_learner": 0.0,

@@ -66,6 +66,11 @@ class PPOSettings(BaseModel):
     num_iterations: int = Field(
         250, ge=1, description="Rounds of sampling and learning: many small ones, few settle too early."
     )
+    num_seeds: int = Field(
+        2,
+        ge=1,
+        description="Trainings side by side, alike but for their seed; the mean of their weights is kept.",
+    )
     num_env_runners: int = Field(0, ge=0, description="Remote samplers; 0 samples in the driver.")
     num_learners: int = Field(0, ge=0, description="Remote learners; 0 learns in the driver.")
     num_threads: int = Field(

@@ -43,6 +43,7 @@ from tests.benchmarks.simulator import fitted_shop, of_size
 
 VARIANTS: dict[str, dict[str, object]] = {
     "recipe": {},
+    "one training": {"rl.ppo.num_seeds": 1},
     "no clone start": {"rl.clone.learning_rate": 1e-12},  # it never leaves its random weights
     "a tilt as a rival": {"rl.tilt.num_generations": 15},
     "no price on leaving the clone": {"rl.ppo.kl": 0.0},

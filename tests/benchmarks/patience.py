@@ -3,8 +3,8 @@
 ``python -m tests.benchmarks.patience`` runs ``slatewise demo`` from 3,000 logged sessions on five seeds that nothing
 was tuned on, and compares PPO's true return with an oracle that sees every hidden state but looks one step ahead,
 and with a planner that sees all and looks far. ``--config reader.yaml`` and ``--config school.yaml`` do so with the
-same recipe in made-up worlds of other kinds. ``kept`` says whether that is the PPO of a round or the tilted clone,
-which is kept where the held-out simulator finds it clearly better (``rl.tilt``).
+same recipe in made-up worlds of other kinds. ``kept`` says of which rounds PPO's trainings are the mean, or that it is
+the tilted clone, which is kept where the held-out simulator finds it clearly better (``rl.tilt``).
 """
 
 import argparse
@@ -45,7 +45,7 @@ def play_seed(
     return {
         "planner": truth["upper_bound"],
         **policies,
-        "kept": f"{kept['policy']} {kept['iteration']}",
+        "kept": f"{kept['policy']} {'+'.join(map(str, kept['iterations']))}",
         "seconds": time.monotonic() - started,
     }
 
@@ -82,11 +82,11 @@ def main() -> None:
             lines.append(
                 f"{seed:<6}"
                 + "".join(f"{cell:>22}" for cell in cells)
-                + f"{row['kept']:>11}{row['seconds']:>10.0f}"
+                + f"{row['kept']:>13}{row['seconds']:>10.0f}"
             )
             print(lines[-1], flush=True)  # a long run that is cut short has told what it knew
     print(f"\nTrue weighted return a session, {options.sessions:,} logged sessions, 95% intervals")
-    print("seed  " + "".join(f"{name:>22}" for name in names) + "       kept   seconds")
+    print("seed  " + "".join(f"{name:>22}" for name in names) + "         kept   seconds")
     print("\n".join(lines))
     print(json.dumps({name: round(value, 4) for name, value in figures(rows).items()}))
 

@@ -50,7 +50,7 @@ def made_up_log(with_slates: bool) -> SessionLog:
 def context(tmp_path, monkeypatch):
     run = RunDirectory(str(tmp_path / "run"))
     learning = {
-        "kept": {"policy": "tilt", "iteration": 0},
+        "kept": {"policy": "tilt", "iterations": []},
         "curve": [{"iteration": 1, "training": 1.0, "held_out": 0.9, "held_out_tilt": 1.9}],
     }
     run.write_json("train/learning.json", learning)
@@ -121,14 +121,18 @@ def test_stage_writes_the_report_into_its_folder_and_the_run(context):
 
 def test_page_says_what_training_kept(context):
     evaluate.EVALUATE.execute(context)
-    assert context.run.read_json("report.json")["kept"] == {"policy": "tilt", "iteration": 0}
+    assert context.run.read_json("report.json")["kept"] == {"policy": "tilt", "iterations": []}
     assert b"ppo is the clone tilted along the text" in context.run.read_bytes("report.html")
 
-    learning = context.run.read_json("train/learning.json") | {"kept": {"policy": "ppo", "iteration": 1200}}
-    context.run.write_json("train/learning.json", learning)
-    evaluate.EVALUATE.execute(context)
-    page = context.run.read_bytes("report.html")
-    assert b"ppo is what iteration 1,200 had learned" in page and b"tilted along the text" not in page
+    for iterations, says in (
+        ([1200], b"ppo is what iteration 1,200 had learned."),
+        ([1200, 90], b"ppo is the mean of 2 trainings\nby iterations 1,200 and 90."),
+    ):
+        kept = {"kept": {"policy": "ppo", "iterations": iterations}}
+        context.run.write_json("train/learning.json", context.run.read_json("train/learning.json") | kept)
+        evaluate.EVALUATE.execute(context)
+        page = context.run.read_bytes("report.html")
+        assert says in page and b"tilted along the text" not in page
 
 
 def test_only_slates_of_test_sessions_are_off_policy_evidence(context):

@@ -1,38 +1,92 @@
-"""What training keeps: the policy that learned, or the tilt that did not have to."""
+"""What training keeps: the mean of what was learned, the best of it, or the tilt that did not have to learn."""
 
 import numpy as np
 import pytest
+import torch
 
 from pipelines.config import load_config
-from pipelines.train import TrainedPolicy, better_of
+from pipelines.learning import Learned, blend
+from pipelines.train import TrainedPolicy, better_of, learning_curve
 from rl.policy.network import PolicyShape, SlatePolicy
 
 
-def a_policy() -> SlatePolicy:
+def a_policy(bias: float = 0.0) -> SlatePolicy:
     shape = PolicyShape(num_items=3, text_width=2, num_tasks=1, slate_length=1, history_length=1)
-    return SlatePolicy(shape, np.zeros((3, 2), np.float32))
+    policy = SlatePolicy(shape, np.zeros((3, 2), np.float32))
+    with torch.no_grad():
+        policy.id_bias.fill_(bias)
+    return policy
 
 
-def look(weighted: float) -> dict[str, float]:
-    return {"iteration": 120.0, "held_out/weighted": weighted, "held_out/error": 0.1, "held_out/excess": 0.0}
+def look(weighted: float, iteration: int = 120) -> dict[str, float]:
+    return {
+        "iteration": float(iteration),
+        "training": 2 * weighted,
+        "held_out/weighted": weighted,
+        "held_out/error": 0.1,
+        "held_out/excess": 0.0,
+    }
+
+
+def learned(bias: float, weighted: float, iteration: int = 120, stopped: str | None = None) -> Learned:
+    kept = look(weighted, iteration)
+    return Learned(dict(a_policy(bias).state_dict()), [look(1.0, 60), kept], kept, stopped)
+
+
+def trained() -> TrainedPolicy:
+    return TrainedPolicy(a_policy(), a_policy(), [[look(10.0)]], look(10.0), [120], None, None)
 
 
 @pytest.mark.parametrize(("returns", "tilt_is_kept"), [(13.0, True), (12.0, False), (9.0, False)])
 def test_tilt_is_kept_only_where_it_is_clearly_better(returns: float, tilt_is_kept: bool) -> None:
-    trained = TrainedPolicy(a_policy(), a_policy(), [look(10.0)], look(10.0), None, None)
-    tilted = a_policy()
+    before, tilted = trained(), a_policy()
 
-    kept = better_of(trained, tilted, lambda policy: look(returns), load_config())
+    kept = better_of(before, tilted, lambda policy: look(returns), load_config())
 
-    assert kept.policy is (tilted if tilt_is_kept else trained.policy)
-    assert kept.kept["held_out/weighted"] == (returns if tilt_is_kept else 10.0)
-    assert kept.kept["iteration"] == (0 if tilt_is_kept else 120)
-    assert (kept.kept is kept.tilt) == tilt_is_kept
+    assert kept.policy is (tilted if tilt_is_kept else before.policy)
+    assert kept.look["held_out/weighted"] == (returns if tilt_is_kept else 10.0)
+    assert kept.iterations == ([] if tilt_is_kept else [120])
     assert kept.tilt is not None and kept.tilt["held_out/weighted"] == returns
-    assert kept.curve == trained.curve and kept.clone is trained.clone
+    assert kept.curves == before.curves and kept.clone is before.clone
 
 
 def test_without_a_tilt_the_trained_policy_stays() -> None:
-    trained = TrainedPolicy(a_policy(), a_policy(), [look(10.0)], look(10.0), None, None)
+    before = trained()
 
-    assert better_of(trained, None, lambda policy: look(99.0), load_config()) is trained
+    assert better_of(before, None, lambda policy: look(99.0), load_config()) is before
+
+
+@pytest.mark.parametrize(("returns", "bias", "num_parts"), [(9.0, 1.5, 2), (7.0, 1.5, 2), (5.0, 2.0, 1)])
+def test_mean_is_kept_unless_clearly_worse_than_all(returns: float, bias: float, num_parts: int) -> None:
+    policy, kept, parts = blend(
+        [learned(1.0, 8.0), learned(2.0, 10.0)], a_policy(), lambda policy: look(returns), 0.2
+    )
+
+    assert policy.id_bias.tolist() == [[bias]] * 3
+    assert kept["held_out/weighted"] == (returns if num_parts == 2 else 10.0)
+    assert len(parts) == num_parts
+
+
+def test_training_that_was_stopped_is_left_out_where_another_was_not() -> None:
+    broken = learned(5.0, 12.0, stopped="round 130: the simulator is exploited")
+
+    policy, _, parts = blend([broken, learned(2.0, 10.0)], a_policy(), lambda policy: look(99.0), 0.2)
+    of_two, _, both = blend([broken, broken], a_policy(), lambda policy: look(11.0), 0.2)
+
+    assert policy.id_bias.tolist() == [[2.0]] * 3 and len(parts) == 1
+    assert of_two.id_bias.tolist() == [[5.0]] * 3 and len(both) == 2
+
+
+def test_curve_has_a_row_an_iteration_and_a_key_a_training() -> None:
+    curves = [[look(1.0, 60), look(2.0, 120)], [look(3.0, 60)]]
+    several = TrainedPolicy(a_policy(), a_policy(), curves, look(4.0), [120, 60], look(5.0), None)
+
+    rows = learning_curve(several)
+
+    assert rows[0] == {
+        "iteration": 60,
+        **{"training_1": 2.0, "held_out_1": 1.0, "training_2": 6.0, "held_out_2": 3.0},
+        **{"held_out_mean": 4.0, "held_out_tilt": 5.0},
+    }
+    assert rows[1].keys() == {"iteration", "training_1", "held_out_1", "held_out_mean", "held_out_tilt"}
+    assert learning_curve(trained()) == [{"iteration": 120, "training": 20.0, "held_out": 10.0}]
