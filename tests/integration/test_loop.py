@@ -183,6 +183,7 @@ def test_dqn_with_a_lever_trains_by_its_settings(shop_run: Path) -> None:
     learning = read(shop_run / "train" / "learning.json")
     assert [look["iteration"] for look in learning["curve"]] == [1, 2, 3, 4]
     assert learning["kept"]["policy"] == "dqn"  # a tilt knows no levers
+    assert all(learning["curve"][-1][f"held_out_{number}"] > 0 for number in (1, 2))  # two trainings
     assert read(shop_run / "train" / "shape.json")["num_tasks"] == 3
     drawn, best, reranked = read(shop_run / "train" / "lever_prices.json")
     assert [row["ranking"] for row in (drawn, best, reranked)] == ["drawn", "best", "reranked"]
