@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -120,20 +121,24 @@ def spent(record: Record, limits: Mapping[str, float]) -> str:
 
 
 def learning_curve(trained: TrainedPolicy) -> list[dict[str, Any]]:
-    """A row an iteration: returns of each training, and beside them, level, those of their mean and of the tilt."""
-    rows: dict[int, dict[str, Any]] = {}
-    several = len(trained.curves) > 1
+    """A row an iteration: the trainings' mean return, each one's held-out return, and those of what came of them."""
+    looks: dict[int, dict[str, float]] = {}
+    returns: dict[int, list[float]] = {}
     for number, curve in enumerate(trained.curves, start=1):
-        end = f"_{number}" if several else ""
+        name = f"held_out_{number}" if len(trained.curves) > 1 else "held_out"
         for look in curve:
-            row = rows.setdefault(int(look["iteration"]), {"iteration": int(look["iteration"])})
-            row |= {f"training{end}": look["training"], f"held_out{end}": look["held_out/weighted"]}
+            iteration = int(look["iteration"])
+            returns.setdefault(iteration, []).append(look["training"])
+            looks.setdefault(iteration, {})[name] = look["held_out/weighted"]
     level = {}
     if len(trained.iterations) > 1:
         level["held_out_mean"] = trained.look["held_out/weighted"]
     if trained.tilt is not None:
         level["held_out_tilt"] = trained.tilt["held_out/weighted"]
-    return [rows[iteration] | level for iteration in sorted(rows)]
+    return [
+        {"iteration": iteration, "training": fmean(returns[iteration]), **looks[iteration], **level}
+        for iteration in sorted(looks)
+    ]
 
 
 def _train(context: StageContext) -> dict[str, Any]:

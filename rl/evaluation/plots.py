@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from html import escape
 
 Points = Sequence[tuple[float, float]]
-NUM_COLOURS = 5  # --series-0 to --series-4 of the page
+NUM_COLOURS = 5  # --series-0 to --series-4 of the page; lines beyond are dashed
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,8 @@ def line_chart(series: Mapping[str, Points], x_label: str, y_label: str, diagona
         ends = f'x1="{across(low):.1f}" x2="{across(high):.1f}" y1="{up(low):.1f}" y2="{up(high):.1f}"'
         parts.append(f'<line class="diagonal" {ends}/>')
     for number, points in enumerate(series.values()):
-        colour = f"stroke:var(--series-{number % NUM_COLOURS})"
+        dashes = ";stroke-dasharray:5 4" if number >= NUM_COLOURS else ""
+        colour = f"stroke:var(--series-{number % NUM_COLOURS}){dashes}"
         path = " ".join(f"{across(x):.1f},{up(y):.1f}" for x, y in points)
         parts.append(f'<polyline class="line" style="{colour}" points="{path}"/>')
         if diagonal:
@@ -167,10 +168,15 @@ def histogram(edges: Sequence[float], counts: Sequence[int], x_label: str, y_lab
 
 def _legend(names: Sequence[str]) -> str:
     return " ".join(
-        f'<span class="key"><span class="swatch" style="background:var(--series-{number % NUM_COLOURS})"></span>'
-        f"{escape(name)}</span>"
+        f'<span class="key"><span class="swatch" style="background:{_swatch(number)}"></span>{escape(name)}</span>'
         for number, name in enumerate(names)
     )
+
+
+def _swatch(number: int) -> str:
+    colour = f"var(--series-{number % NUM_COLOURS})"
+    dashed = f"repeating-linear-gradient(90deg,{colour} 0 4px,transparent 4px 6px)"
+    return dashed if number >= NUM_COLOURS else colour
 
 
 def _ticks(scale: Scale, values: Sequence[float], place: float, horizontal: bool) -> list[str]:

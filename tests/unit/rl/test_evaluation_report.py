@@ -16,7 +16,7 @@ from rl.evaluation.front import build_front
 from rl.evaluation.histogram import weights_histogram
 from rl.evaluation.html import render_html
 from rl.evaluation.page_tables import estimate_text, front_chart, worst_slices
-from rl.evaluation.plots import Mark, scatter
+from rl.evaluation.plots import NUM_COLOURS, Mark, line_chart, scatter
 from rl.evaluation.report import Evidence, Setting, add_truth, build_report, log_counts
 from rl.evaluation.text import text_table
 
@@ -119,7 +119,7 @@ def example_report(**means: float) -> dict:
             "calibration": {"view": [{"predicted": 0.1, "observed": 0.12, "n": 50}]},
         },
         log=log_counts(np.array([0, 0, 1, 2], dtype=np.int8), 12, 7, ["a", "b", "a", "c"]),
-        kept={"policy": "ppo", "iteration": 1},
+        kept={"policy": "ppo", "iterations": [1]},
         learning_curve=[
             {"iteration": 0, "training": 1.0, "held_out": None},
             {"iteration": 1, "training": 2.0},
@@ -328,3 +328,11 @@ def test_page_of_a_bare_report_says_what_is_missing():
     assert "No policy was played." in html
     assert "does not fire in a test session" in html
     assert "no slates with propensities" in html
+
+
+def test_no_two_lines_of_a_chart_look_alike() -> None:
+    chart = line_chart({str(n): [(0.0, n), (1.0, n)] for n in range(2 * NUM_COLOURS)}, "x", "y")
+
+    for looks in (r'class="line" style="([^"]+)"', r'class="swatch" style="([^"]+)"'):
+        styles = re.findall(looks, chart)
+        assert len(set(styles)) == len(styles) == 2 * NUM_COLOURS
