@@ -19,7 +19,7 @@ from pipelines.progress import track
 from rl.policy.lever_heads import fold, widen
 from rl.policy.network import SlatePolicy
 from rl.policy.safety import complaint_after_look, complaint_after_round
-from rl.simulator.simulation import summary_width
+from rl.simulator.simulation import Ensemble, summary_width
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm import Algorithm
@@ -52,6 +52,7 @@ def learn(
     config: Config,
     clone: SlatePolicy,
     seed: int,
+    ensemble: Ensemble,
     judge: HeldOutJudge,
     on_look: OnLook,
     checkpoints: Folder | None,
@@ -63,6 +64,7 @@ def learn(
         config: Of the run.
         clone: To start from; left as it is.
         seed: Of sessions, slates and new weights.
+        ensemble: What it learns in; samplers open their own.
         judge: Looks at the policy now and then.
         on_look: Told the record of each look, and that of the policy kept until now.
         checkpoints: Where to keep what a restart continues from; None keeps nothing.
@@ -70,7 +72,7 @@ def learn(
     Raises:
         TrainingError: It went wrong before the first look.
     """
-    trainer = _trainer(run, config, clone, seed)
+    trainer = _trainer(run, config, clone, seed, ensemble)
     try:
         progress = Progress(checkpoints, trainer, clone, config.rl.ppo.judge_tolerance)
         stopped = _iterate(trainer, config, judge, progress, on_look)
@@ -85,6 +87,7 @@ def learn_side_by_side(
     run: RunDirectory,
     config: Config,
     clone: SlatePolicy,
+    ensemble: Ensemble,
     judge: HeldOutJudge,
     on_look: OnLook,
     checkpoints: Folder | None,
@@ -114,7 +117,7 @@ def learn_side_by_side(
     ]
     answers: list[Learned | TrainingError] = []
     try:
-        answers.append(learn(run, config, clone, seeds[0], judge, on_look, folders[0]))
+        answers.append(learn(run, config, clone, seeds[0], ensemble, judge, on_look, folders[0]))
     except TrainingError as error:
         answers.append(error)
     answers += ray.get(others)
@@ -132,9 +135,10 @@ def learn_beside(
 ) -> Learned | TrainingError:
     """``learn`` in a process of its own, which says nothing while it goes on."""
     torch.set_num_threads(config.rl.ppo.num_threads)
+    ensemble = load_simulator(run, config, "train")
     judge = HeldOutJudge(run, config, load_session_log(run, config))
     try:
-        return learn(run, config, clone, seed, judge, lambda look, kept: None, checkpoints)
+        return learn(run, config, clone, seed, ensemble, judge, lambda look, kept: None, checkpoints)
     except TrainingError as error:
         return error
 
@@ -179,10 +183,11 @@ def _with_weights(clone: SlatePolicy, weights: dict[str, Tensor]) -> SlatePolicy
     return policy.eval()
 
 
-def _trainer(run: RunDirectory, config: Config, policy: SlatePolicy, seed: int) -> "Trainer":
+def _trainer(
+    run: RunDirectory, config: Config, policy: SlatePolicy, seed: int, ensemble: Ensemble
+) -> "Trainer":
     from rl.policy.algorithm import Trainer, build_algorithm, set_clone
 
-    ensemble = load_simulator(run, config, "train")
     tasks, feature_width = ensemble.tasks, ensemble.members[0].shape.feature_width
     levers = tuple(config.rl.levers.tasks)
     start, shape = widen(policy.state_dict(), policy.shape, len(levers))

@@ -56,8 +56,9 @@ def train_policy(
     log = load_session_log(run, config)
     tasks = build_tasks(config.rl.tasks)
     clone = make_clone(run, config, log, tasks)
+    ensemble = load_simulator(run, config, "train")
     judge = HeldOutJudge(run, config, log)
-    learned = learn_side_by_side(run, config, clone, judge, on_look, checkpoints)
+    learned = learn_side_by_side(run, config, clone, ensemble, judge, on_look, checkpoints)
     policy, look, parts = blend(learned, clone, judge, config.rl.ppo.judge_tolerance)
     trained = TrainedPolicy(
         policy,
@@ -71,7 +72,7 @@ def train_policy(
     if config.rl.levers.in_training:  # which a tilt knows nothing of
         return trained
     users = torch.from_numpy(log.past[log.sessions("train")])
-    tilted = tilt_clone(clone, load_simulator(run, config, "train"), users, config.rl.tilt, config.seed)
+    tilted = tilt_clone(clone, ensemble, users, config.rl.tilt, config.seed)
     return better_of(trained, tilted, judge, config)
 
 

@@ -3,7 +3,8 @@
     python -m tests.benchmarks.ablation [key=value ...] [--quick] [--seeds 0 1 2] [--sessions 3000] [--only NAME ...]
 
 Each seed's shop is opened, embedded and fitted once; every variant then clones and trains on it, and is played live.
-The last line is one JSON object: each variant's mean true return over the first's, which is the recipe as it is.
+The last line is one JSON object: each variant's mean true return over the first's, which is the recipe as it is but
+for trainings: one, not two side by side.
 """
 
 import argparse
@@ -43,7 +44,7 @@ from tests.benchmarks.simulator import fitted_shop, of_size
 
 VARIANTS: dict[str, dict[str, object]] = {
     "recipe": {},
-    "one training": {"rl.ppo.num_seeds": 1},
+    "mean of two trainings": {"rl.ppo.num_seeds": 2},
     "no clone start": {"rl.clone.learning_rate": 1e-12},  # it never leaves its random weights
     "a tilt as a rival": {"rl.tilt.num_generations": 15},
     "no price on leaving the clone": {"rl.ppo.kl": 0.0},
@@ -121,8 +122,9 @@ def true_return(config: Config) -> float:
 
 
 def play_variant(base: Config, changes: dict[str, object], folder: Path) -> float:
-    """The true return with some settings changed."""
-    config = override_config(base, {"rl.tilt.num_generations": 0, **changes})  # what PPO alone is worth
+    """The true return of one training with some settings changed."""
+    # What one PPO alone is worth: a patch reaches the training in this process, not one beside it.
+    config = override_config(base, {"rl.tilt.num_generations": 0, "rl.ppo.num_seeds": 1, **changes})
     if any(name.startswith("rl.simulator.") for name in changes):  # takes one of its own
         copy = folder / "copy"
         shutil.copytree(base.paths.run, copy)
