@@ -45,7 +45,10 @@ class TrainedPolicy:
 def train_policy(
     run: RunDirectory, config: Config, on_look: OnLook, checkpoints: Folder | None
 ) -> TrainedPolicy:
-    """Clone, PPO and the rival tilt on a run's finished simulator. Ray must be connected.
+    """Clone, tilt and PPO on a run's finished simulator. Ray must be connected.
+
+    Training starts from the tilted clone, where one is found: it knows already what whole sessions pay for, of which
+    the advantage of a slate tells little.
 
     Args:
         run: With finished ingest, embed and fit-simulator.
@@ -58,8 +61,13 @@ def train_policy(
     clone = make_clone(run, config, log, tasks)
     ensemble = load_simulator(run, config, "train")
     judge = HeldOutJudge(run, config, log)
-    learned = learn_side_by_side(run, config, clone, ensemble, judge, on_look, checkpoints)
-    policy, look, parts = blend(learned, clone, judge, config.rl.ppo.judge_tolerance)
+    tilted = None
+    if not config.rl.levers.in_training:  # which a tilt knows nothing of
+        users = torch.from_numpy(log.past[log.sessions("train")])
+        tilted = tilt_clone(clone, ensemble, users, config.rl.tilt, config.seed)
+    start = tilted or clone
+    learned = learn_side_by_side(run, config, start, ensemble, judge, on_look, checkpoints)
+    policy, look, parts = blend(learned, start, judge, config.rl.ppo.judge_tolerance)
     trained = TrainedPolicy(
         policy,
         clone,
@@ -69,10 +77,6 @@ def train_policy(
         None,
         "; ".join(one.stopped for one in learned if one.stopped) or None,
     )
-    if config.rl.levers.in_training:  # which a tilt knows nothing of
-        return trained
-    users = torch.from_numpy(log.past[log.sessions("train")])
-    tilted = tilt_clone(clone, ensemble, users, config.rl.tilt, config.seed)
     return better_of(trained, tilted, judge, config)
 
 

@@ -43,7 +43,7 @@ class CloneConfig(BaseModel):
 
 
 class TiltConfig(BaseModel):
-    """The search for a tilt of the clone, the rival that a trained policy has to match."""
+    """The search for a tilt of the clone: training starts from it, and has to match it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
