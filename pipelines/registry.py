@@ -63,6 +63,7 @@ ENTRIES: dict[str, Entry] = {
         sections=(
             "paths",
             "cluster",
+            "rl.start",
             "rl.tasks",
             "rl.slate_length",
             "rl.history_length",

@@ -45,10 +45,10 @@ class TrainedPolicy:
 def train_policy(
     run: RunDirectory, config: Config, on_look: OnLook, checkpoints: Folder | None
 ) -> TrainedPolicy:
-    """Clone, tilt and PPO on a run's finished simulator. Ray must be connected.
+    """Clone and PPO on a run's finished simulator. Ray must be connected.
 
-    Training starts from the tilted clone, where one is found: it knows already what whole sessions pay for, of which
-    the advantage of a slate tells little.
+    On demand (``rl.start``) from the tilted clone, where one is found: it knows already what whole sessions pay for, of
+    which the advantage of a slate tells little.
 
     Args:
         run: With finished ingest, embed and fit-simulator.
@@ -62,7 +62,7 @@ def train_policy(
     ensemble = load_simulator(run, config, "train")
     judge = HeldOutJudge(run, config, log)
     tilted = None
-    if not config.rl.levers.in_training:  # which a tilt knows nothing of
+    if config.rl.start == "tilt":
         users = torch.from_numpy(log.past[log.sessions("train")])
         tilted = tilt_clone(clone, ensemble, users, config.rl.tilt, config.seed)
     start = tilted or clone
@@ -196,6 +196,7 @@ TRAIN = Stage(
     sections=(
         "seed",
         "rl.algorithm",
+        "rl.start",
         "rl.tasks",
         "rl.slate_length",
         "rl.history_length",

@@ -44,10 +44,10 @@ class Tastes(nn.Module):
         return [self.past, self.likes, self.tells, self.few]
 
     @property
-    def _widths(self) -> tuple[int, int, int]:
+    def _widths(self) -> list[int]:
         """Of a state's parts: surprises [Q], what was expected [Q, Q], what was taken of late [R, K, Q]."""
         width = self.width
-        return width, width * width, len(RECENT) * len(self.parents) * width
+        return [width, width * width, len(RECENT) * len(self.parents) * width]
 
     @property
     def state_width(self) -> int:
