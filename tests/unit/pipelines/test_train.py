@@ -93,8 +93,10 @@ def test_curve_has_a_row_an_iteration_and_a_key_a_training() -> None:
 
 
 def test_a_start_that_knows_no_levers_is_refused_where_they_are_trained() -> None:
-    with pytest.raises(
-        ConfigError, match=r"rl\.start: expected clone where rl\.levers are trained, got tilt"
-    ):
+    with pytest.raises(ConfigError) as refused:
         load_config(None, ["rl.start=tilt", "rl.levers.diversity=0.1"])
+    assert str(refused.value) == (
+        "rl.start: expected clone where rl.levers are trained, got tilt, which knows none. "
+        "Set rl.start=clone, or leave the levers to ranking."
+    )
     assert load_config(None, ["rl.start=tilt", "rl.levers.ranking_loss=0.1"]).rl.start == "tilt"
