@@ -103,8 +103,6 @@ def _first_error(error: ValidationError) -> str:
         return f"{key}: expected a known key, got an unknown one. See `slatewise <stage> --help` for those of {parent}."
     message = re.sub(r"^(Value error|Assertion failed), ", "", str(first["msg"]))
     message = message[0].lower() + message[1:]
-    if message.startswith(f"{key}."):  # a check between a section's keys names them itself
-        return message
     return f"{key}: {message}, got {first['input']!r}."
 
 

@@ -63,7 +63,6 @@ ENTRIES: dict[str, Entry] = {
         sections=(
             "paths",
             "cluster",
-            "rl.start",
             "rl.tasks",
             "rl.slate_length",
             "rl.history_length",

@@ -45,10 +45,7 @@ class TrainedPolicy:
 def train_policy(
     run: RunDirectory, config: Config, on_look: OnLook, checkpoints: Folder | None
 ) -> TrainedPolicy:
-    """Clone and PPO on a run's finished simulator. Ray must be connected.
-
-    On demand (``rl.start``) from the tilted clone, where one is found: it knows already what whole sessions pay for, of
-    which the advantage of a slate tells little.
+    """Clone, PPO and the rival tilt on a run's finished simulator. Ray must be connected.
 
     Args:
         run: With finished ingest, embed and fit-simulator.
@@ -61,13 +58,8 @@ def train_policy(
     clone = make_clone(run, config, log, tasks)
     ensemble = load_simulator(run, config, "train")
     judge = HeldOutJudge(run, config, log)
-    tilted = None
-    if config.rl.start == "tilt":
-        users = torch.from_numpy(log.past[log.sessions("train")])
-        tilted = tilt_clone(clone, ensemble, users, config.rl.tilt, config.seed)
-    start = tilted or clone
-    learned = learn_side_by_side(run, config, start, ensemble, judge, on_look, checkpoints)
-    policy, look, parts = blend(learned, start, judge, config.rl.ppo.judge_tolerance)
+    learned = learn_side_by_side(run, config, clone, ensemble, judge, on_look, checkpoints)
+    policy, look, parts = blend(learned, clone, judge, config.rl.ppo.judge_tolerance)
     trained = TrainedPolicy(
         policy,
         clone,
@@ -77,6 +69,10 @@ def train_policy(
         None,
         "; ".join(one.stopped for one in learned if one.stopped) or None,
     )
+    if config.rl.levers.in_training:  # which a tilt knows nothing of
+        return trained
+    users = torch.from_numpy(log.past[log.sessions("train")])
+    tilted = tilt_clone(clone, ensemble, users, config.rl.tilt, config.seed)
     return better_of(trained, tilted, judge, config)
 
 
@@ -196,7 +192,6 @@ TRAIN = Stage(
     sections=(
         "seed",
         "rl.algorithm",
-        "rl.start",
         "rl.tasks",
         "rl.slate_length",
         "rl.history_length",

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from rl.evaluation.config import EvaluationConfig
 from rl.levers import LeversConfig
@@ -19,10 +19,6 @@ class RLConfig(BaseModel):
 
     algorithm: Literal["ppo", "dqn"] = Field(
         "ppo", description="Learning algorithm: a policy by PPO, or item values by DQN (SlateQ)."
-    )
-    start: Literal["clone", "tilt"] = Field(
-        "clone",
-        description="What training starts from: the clone, or the clone tilted, which it then has to match (rl.tilt).",
     )
     tasks: dict[str, TaskConfig] = Field(
         {
@@ -44,12 +40,3 @@ class RLConfig(BaseModel):
     levers: LeversConfig = LeversConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     sweep: SweepConfig = SweepConfig()
-
-    @model_validator(mode="after")
-    def _tilts_know_no_levers(self) -> "RLConfig":
-        if self.start == "tilt" and self.levers.in_training:
-            raise ValueError(
-                "rl.start: expected clone where rl.levers are trained, got tilt, which knows none. "
-                "Set rl.start=clone, or leave the levers to ranking."
-            )
-        return self

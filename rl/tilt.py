@@ -1,4 +1,4 @@
-"""Another start of learning: the clone, tilted along the text to what whole simulated sessions pay for.
+"""A rival of learning in the simulator: the clone, tilted along the text towards what whole simulated sessions pay for.
 
 What pays only after many slates, such as to leave bait alone, hardly shows in the advantage of a single one, and a
 policy may settle before it finds that. A tilt is a few numbers, so the returns of whole sessions tell good ones from
@@ -33,7 +33,7 @@ _LOGITS_AT_ONCE = 1 << 24
 def tilt_clone(
     clone: SlatePolicy, ensemble: Ensemble, pasts: Tensor, config: TiltConfig, seed: int
 ) -> SlatePolicy | None:
-    """The clone with a tilt of its text biases; None where none returns more than without.
+    """The clone with a tilt of its text biases; None where none is searched for, or none returns more than without.
 
     Args:
         clone: To start from; left as it is.
@@ -45,6 +45,8 @@ def tilt_clone(
     Source:
         Rubinstein 1999, doi:10.1023/A:1010091220143 (cross-entropy method).
     """
+    if config.num_generations == 0:
+        return None
     tilted = copy.deepcopy(clone).eval()
     directions = torch.from_numpy(whitened_directions(clone.item_embeddings.numpy(), config.num_directions))
     texts = (clone.item_embeddings - clone.item_mean) @ directions

@@ -43,11 +43,11 @@ class CloneConfig(BaseModel):
 
 
 class TiltConfig(BaseModel):
-    """The search for a tilt of the clone, from which training starts on demand (``rl.start``)."""
+    """The search for a tilt of the clone, the rival that a trained policy has to match."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    num_generations: int = Field(15, ge=1, description="Generations of tilts.")
+    num_generations: int = Field(15, ge=0, description="Generations of tilts; 0 searches none.")
     num_tilts: int = Field(32, ge=8, description="Tilts a generation.")
     num_sessions: int = Field(32, ge=1, description="Simulated sessions that a tilt is judged by.")
     num_candidates: int = Field(

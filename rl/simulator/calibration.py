@@ -44,7 +44,7 @@ def _shift(logit: Tensor, target: Tensor) -> Tensor:
 
 @torch.no_grad()
 def bound_sums(model: ResponseModel, steps: Steps, past: Tensor, reach: float) -> None:
-    """Have learned sums and known tastes beyond ``reach`` times the log's range go on by their logarithm (in place).
+    """Have learned sums and surprises beyond ``reach`` times the log's range go on by their logarithm (in place).
 
     A policy can drive a sum much further than the log ever did, where a linear reading of it promises anything; and a
     sum that stopped at the edge would promise nothing for going on, so that nobody learns to.
@@ -53,7 +53,7 @@ def bound_sums(model: ResponseModel, steps: Steps, past: Tensor, reach: float) -
         model: Fitted.
         steps: Logged sessions.
         past: Fixed features of their pasts. float32 [S, past_width + likeness_width].
-        reach: Multiples of the sums' 1% and 99% quantiles, and of the 99% quantile of known tastes' length.
+        reach: Multiples of the sums' 1% and 99% quantiles, and of the 99% quantile of surprises' length.
     """
     states = model.run(model.item_table(), steps.items, steps.responses, steps.values, past)
     states = states[:, 1:][steps.known]
@@ -61,5 +61,5 @@ def bound_sums(model: ResponseModel, steps: Steps, past: Tensor, reach: float) -
     ranked = states[:, : len(model.least)].sort(0).values * reach
     model.least.copy_(ranked[edge].clamp_max(-_LEAST_EDGE))
     model.most.copy_(ranked[-1 - edge].clamp_min(_LEAST_EDGE))
-    known = model.tastes.known(states[:, len(model.least) :]).norm(dim=-1).sort(0).values * reach
-    model.tastes.most.copy_(known[-1 - edge].clamp_min(_LEAST_EDGE))
+    surprise = model.tastes.mean_surprise(states[:, len(model.least) :]).norm(dim=-1).sort(0).values * reach
+    model.tastes.most.copy_(surprise[-1 - edge].clamp_min(_LEAST_EDGE))

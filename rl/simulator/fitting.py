@@ -17,10 +17,6 @@ from rl.simulator.steps import Steps
 _GUESS_WEIGHT = 0.5  # of the loss of what is guessed without innovations
 _LARGEST_GRADIENT = 2.0  # norm
 _DIRECTION_RATE = 0.2  # of the learning rate: tastes stay near the first directions of the texts
-_SCALAR_RATE = (
-    10  # of the learning rate: few weights of small features, which could not get far in so few steps
-)
-_LEAST_OFTEN = 1e-4  # of the most frequent task, that a task which is hardly ever taken counts as
 _PRIOR_TRIES = 20  # that an item's logged rate starts from, at the rate of all
 _MAX_BOUND = 2000  # sessions whose running sums set the bounds
 
@@ -235,7 +231,7 @@ def held_back_losses(
 
 
 def _start_at_rates(model: ResponseModel, steps: Steps) -> None:
-    """Set levels so that the untrained model predicts the logged rates, and note how often each task is taken."""
+    """Set the level so that the untrained model predicts the logged rates."""
     responses = steps.responses[steps.known]
     shown = (steps.items[steps.known] >= 0).float()
     answered = responses.amax(-1)
@@ -244,8 +240,6 @@ def _start_at_rates(model: ResponseModel, steps: Steps) -> None:
         return torch.logit(share.clamp(1e-4, 1 - 1e-4))
 
     with torch.no_grad():
-        often = responses.mean((0, 1))
-        model.task_scale.copy_((often / often.max().clamp_min(1e-9)).clamp_min(_LEAST_OFTEN).sqrt())
         model.level.bias.zero_()
         model.level.bias[0] = logit((answered * shown).sum() / shown.sum().clamp_min(1))
         for task, parent in enumerate(model.shape.parents):
@@ -269,13 +263,11 @@ def _note_item_rates(model: ResponseModel, steps: Steps) -> None:
 
 def _optimiser(model: ResponseModel, config: SimulatorConfig) -> torch.optim.Optimizer:
     tables = [model.item, model.item_bias, model.text_item.weight, model.text_bias.weight]
-    few = model.tastes.scalars
-    ids = {id(p) for p in (*tables, *few, model.tastes.directions)}
+    ids = {id(p) for p in (*tables, model.tastes.directions)}
     rest = [p for p in model.parameters() if id(p) not in ids]
     groups = [
         {"params": tables, "weight_decay": config.item_decay},
         {"params": rest, "weight_decay": config.weight_decay},
-        {"params": few, "weight_decay": 0.0, "lr": _SCALAR_RATE * config.learning_rate},
         {
             "params": [model.tastes.directions],
             "weight_decay": 0.0,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from rl.simulator.innovations import innovations, reached
 from rl.simulator.reach import UNBOUNDED, within_reach
-from rl.simulator.running_sums import LEARNED
+from rl.simulator.running_sums import DECAYS, add_step, sum_up
 from rl.simulator.shape import ResponseShape
 from rl.simulator.tastes import Tastes
 
@@ -36,7 +36,6 @@ class ResponseModel(nn.Module):
 
     item_features: Tensor
     item_texts: Tensor
-    task_scale: Tensor  # [K] root of how often each task is taken, over the most frequent one
     item_rates: Tensor  # [N, K] the log's shares of responses to the item, among those that had their chance
     least: Tensor  # [R * C] learned sums beyond which only their logarithm counts; see ``bound_sums``
     most: Tensor
@@ -50,7 +49,6 @@ class ResponseModel(nn.Module):
         tasks, width = len(shape.parents), shape.item_width
         self.register_buffer("item_features", item_features)
         self.register_buffer("item_texts", item_texts)
-        self.register_buffer("task_scale", torch.ones(tasks))
         self.register_buffer("item_rates", torch.zeros(shape.num_items, tasks))
         heads = 1 + 2 * tasks
         self.text_item = nn.Linear(shape.feature_width, width)
@@ -64,14 +62,14 @@ class ResponseModel(nn.Module):
         self.accumulate = nn.Linear(self.step_width, shape.sum_width)
         self.past = nn.Linear(shape.past_width, width)
         self.summed = shape.sum_width + 2 * tasks * shape.innovations  # what a step adds to each sum
-        known = self.summed * len(LEARNED) + width
+        known = self.summed * len(DECAYS) + width
         self.trunk = nn.Sequential(nn.Linear(known, shape.hidden), nn.ReLU())
         self.dropout = nn.Dropout(shape.dropout)
         self.level = nn.Linear(known + shape.hidden, heads)
         self.query = nn.Linear(known + shape.hidden, heads * width)
         nn.init.normal_(self.query.weight, 0.0, 0.02)
         self.leave = nn.Linear(known + shape.hidden, 1)
-        self.register_buffer("least", torch.full((self.summed * len(LEARNED),), -UNBOUNDED))
+        self.register_buffer("least", torch.full((self.summed * len(DECAYS),), -UNBOUNDED))
         self.register_buffer("most", torch.full_like(self.least, UNBOUNDED))
         nn.init.constant_(self.leave.bias, -2.5)
 
@@ -84,11 +82,11 @@ class ResponseModel(nn.Module):
     def step_width(self) -> int:
         """Width of one step's features, see ``step_features``."""
         tasks, width = len(self.shape.parents), self.trace_width
-        return tasks * width + 2 * (1 + tasks) + 2 * tasks + 2
+        return tasks * width + 2 * width + 2 * tasks + 2
 
     @property
     def state_width(self) -> int:
-        """Width of a state: sums [R, C], the innovations last, and that of ``Tastes``."""
+        """Width of a state: sums [R, C], the innovations last, and the surprises of ``Tastes``."""
         return len(self.least) + self.tastes.state_width
 
     def item_table(self) -> ItemTable:
@@ -105,21 +103,17 @@ class ResponseModel(nn.Module):
         return ItemTable(torch.cat([vectors, torch.zeros_like(vectors[:1])]), biases)
 
     def step_features(self, vectors: Tensor, items: Tensor, responses: Tensor, values: Tensor) -> Tensor:
-        """What a step leaves behind: items taken by task, biases of those shown, counts and values. [..., F].
-
-        What is seldom taken weighs less, by the root of how much seldomer: its effects are told by few events.
-        """
+        """What a step leaves behind: items taken by task, items shown, the first, counts and values. [..., F]."""
         left = vectors[:, self.shape.taste_width :][:, : self.trace_width]
         shown = left[items]  # [..., L, W]
-        weighed = responses * self.task_scale
-        taken = (weighed[..., None] * shown[..., None, :]).sum(-3).flatten(-2)  # [..., K * W]
-        shown = shown[..., self.shape.item_width :]
-        shown_mean, first = shown.mean(-2), shown[..., 0, :]
         if self.shape.mode == "next_item":  # the log shows no slates, so neither may the simulator
-            shown_mean, first = torch.zeros_like(first), torch.zeros_like(first)
-        counts = weighed.sum(-2)  # [..., K]
+            shown_mean, first = torch.zeros_like(shown[..., 0, :]), torch.zeros_like(shown[..., 0, :])
+        else:
+            shown_mean, first = shown.mean(-2), shown[..., 0, :]
+        taken = (responses[..., None] * shown[..., None, :]).sum(-3).flatten(-2)  # [..., K * W]
+        counts = responses.sum(-2)  # [..., K]
         scale = torch.tensor(self.shape.value_scale, device=counts.device)
-        worth = torch.log1p(values.clamp_min(0).sum(-2) / scale) * self.task_scale
+        worth = torch.log1p(values.clamp_min(0).sum(-2) / scale)
         answered = (counts.sum(-1, keepdim=True) > 0).float()
         ignored = (1 - answered) if self.shape.mode == "slate" else torch.zeros_like(answered)
         return torch.cat([taken, shown_mean, first, counts, worth, answered, ignored], -1)
@@ -127,7 +121,7 @@ class ResponseModel(nn.Module):
     def _step(
         self, vectors: Tensor, items: Tensor, responses: Tensor, values: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """What a step adds to each learned sum [..., C], and what it tells of tastes."""
+        """What a step adds to each learned sum [..., C] and to surprises [..., K * (Q + 1)]."""
         learned = self.accumulate(self.step_features(vectors, items, responses, values))
         known, width = vectors[items], self.shape.taste_width
         tastes, rates = known[..., :width], known[..., -len(self.shape.parents) :]
@@ -138,10 +132,10 @@ class ResponseModel(nn.Module):
 
         Slates and what came of them are [S, T, L] and [S, T, L, K], the pasts' features as in ``context`` [S, ...].
         """
-        learned, told = self._step(table.vectors, items, responses, values)  # [S, T, ...]
+        learned, surprise = self._step(table.vectors, items, responses, values)  # [S, T, ...]
 
         def states(steps: Tensor) -> Tensor:
-            whole = torch.cat([LEARNED.sum_up(steps), self.tastes.sum_up(told)], -1)
+            whole = torch.cat([sum_up(steps), surprise.cumsum(1)], -1)
             return torch.cat([torch.zeros_like(whole[:, :1]), whole], 1)
 
         if not self.shape.innovations:
@@ -176,11 +170,11 @@ class ResponseModel(nn.Module):
         self, state: Tensor, table: ItemTable, items: Tensor, responses: Tensor, values: Tensor, past: Tensor
     ) -> Tensor:
         """The state after one more step. float32 [B, state_width]."""
-        learned, told = self._step(table.vectors, items, responses, values)
+        learned, surprise = self._step(table.vectors, items, responses, values)
         if self.shape.innovations:
             learned = torch.cat([learned, self._innovations(table, state, past, items, responses)], -1)
-        sums, tastes = state[:, : len(self.least)], state[:, len(self.least) :]
-        return torch.cat([LEARNED.add(sums, learned), self.tastes.add(tastes, told)], 1)
+        sums, surprises = state[:, : len(self.least)], state[:, len(self.least) :]
+        return torch.cat([add_step(sums, learned), surprises + surprise], 1)
 
     def context(self, state: Tensor, past: Tensor, informed: bool = True) -> Tensor:
         """State and past, read; then what likeness asks for. float32 [..., Z + H * Q].
@@ -188,20 +182,23 @@ class ResponseModel(nn.Module):
         Where it is not ``informed``, without innovations: what a first guess goes by.
         """
         features, text = past[..., : self.shape.past_width], past[..., self.shape.past_width :]
-        learned, tastes = state[..., : len(self.least)], state[..., len(self.least) :]
+        learned, surprises = state[..., : len(self.least)], state[..., len(self.least) :]
         learned = within_reach(learned, torch.maximum(learned / self.most, learned / self.least))
         if self.shape.innovations and not informed:
             hidden = torch.arange(self.summed) >= self.shape.sum_width
-            learned = learned.masked_fill(hidden.repeat(len(LEARNED)), 0.0)
+            learned = learned.masked_fill(hidden.repeat(len(DECAYS)), 0.0)
         known = torch.cat([learned, torch.tanh(self.past(features))], -1)
         read: Tensor = self.dropout(torch.cat([self.trunk(known), known], -1))
-        asked = self.tastes.asked(tastes, text)
+        asked = self.tastes.asked(surprises, text)
         return torch.cat([read, asked.flatten(-2)], -1)
 
     def queries(self, context: Tensor) -> Tensor:
         """What each score asks of ``matched``. float32 [..., H, Q + item_width]."""
-        read, asked = context[..., : self.query.in_features], context[..., self.query.in_features :]
-        parts = ((asked, self.shape.taste_width), (self.query(read), self.shape.item_width))
+        learned, asked = (
+            self.query(context[..., : self.query.in_features]),
+            context[..., self.query.in_features :],
+        )
+        parts = ((asked, self.shape.taste_width), (learned, self.shape.item_width))
         return torch.cat([p.view(*p.shape[:-1], self.level.out_features, width) for p, width in parts], -1)
 
     def matched(self, vectors: Tensor) -> Tensor:

@@ -46,7 +46,7 @@ VARIANTS: dict[str, dict[str, object]] = {
     "recipe": {},
     "mean of two trainings": {"rl.ppo.num_seeds": 2},
     "no clone start": {"rl.clone.learning_rate": 1e-12},  # it never leaves its random weights
-    "from the tilted clone": {"rl.start": "tilt"},
+    "a tilt as a rival": {"rl.tilt.num_generations": 15},
     "no price on leaving the clone": {"rl.ppo.kl": 0.0},
     "no pessimism": {"rl.simulator.pessimism": 0.0},
     "one simulator": {"rl.simulator.num_members": 1},
@@ -124,7 +124,7 @@ def true_return(config: Config) -> float:
 def play_variant(base: Config, changes: dict[str, object], folder: Path) -> float:
     """The true return of one training with some settings changed."""
     # What one PPO alone is worth: a patch reaches the training in this process, not one beside it.
-    config = override_config(base, {"rl.ppo.num_seeds": 1, **changes})
+    config = override_config(base, {"rl.tilt.num_generations": 0, "rl.ppo.num_seeds": 1, **changes})
     if any(name.startswith("rl.simulator.") for name in changes):  # takes one of its own
         copy = folder / "copy"
         shutil.copytree(base.paths.run, copy)

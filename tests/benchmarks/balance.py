@@ -54,7 +54,7 @@ def task_returns(config: Config, methods: list[str]) -> dict[str, NDArray[np.flo
     out = {LOGGING: value(LoggingPlayer(shop, config.shop.slate_length, config.seed))}
     for method in methods:
         started = time.monotonic()
-        changed = override_config(config, {"rl.ppo.balance": method})
+        changed = override_config(config, {"rl.ppo.balance": method, "rl.tilt.num_generations": 0})
         with connect(config.cluster):
             trained = train_policy(run, changed, lambda look, kept: None, None)
         out[method] = value(PolicyPlayer(trained.policy, config.rl.slate_length, config.seed))

@@ -61,6 +61,7 @@ def train(config: Config, concentration: float | None) -> SlatePolicy:
         {
             "rl.ppo.weight_concentration": concentration,
             "rl.ppo.scale": scale,
+            "rl.tilt.num_generations": 0,  # a tilt is for one trade-off
         },
     )
     with connect(config.cluster):

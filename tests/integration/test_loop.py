@@ -25,7 +25,6 @@ TINY = [
     "rl.simulator.num_epochs=3",
     "rl.simulator.taste_width=4",
     "rl.clone.num_epochs=2",
-    "rl.start=tilt",
     "rl.tilt.num_generations=2",
     "rl.tilt.num_tilts=8",
     "rl.tilt.num_sessions=8",
@@ -170,7 +169,6 @@ def test_killed_training_continues_and_leaves_nothing_half_done(shop_run: Path) 
 def test_dqn_with_a_lever_trains_by_its_settings(shop_run: Path) -> None:
     settings = [
         "rl.algorithm=dqn",
-        "rl.start=clone",  # a tilt knows no levers
         "rl.dqn.num_updates=4",
         "rl.dqn.batch_rows=128",
         "rl.levers.diversity=0.1",
@@ -184,7 +182,7 @@ def test_dqn_with_a_lever_trains_by_its_settings(shop_run: Path) -> None:
     assert manifest["result"]["stopped"] is None
     learning = read(shop_run / "train" / "learning.json")
     assert [look["iteration"] for look in learning["curve"]] == [1, 2, 3, 4]
-    assert learning["kept"]["policy"] == "dqn"
+    assert learning["kept"]["policy"] == "dqn"  # a tilt knows no levers
     assert all(learning["curve"][-1][f"held_out_{number}"] > 0 for number in (1, 2))  # two trainings
     assert read(shop_run / "train" / "shape.json")["num_tasks"] == 3
     drawn, best, reranked = read(shop_run / "train" / "lever_prices.json")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.config import ConfigError, load_config
+from pipelines.config import load_config
 from pipelines.learning import Learned, blend
 from pipelines.train import TrainedPolicy, better_of, learning_curve
 from rl.policy.network import PolicyShape, SlatePolicy
@@ -90,13 +90,3 @@ def test_curve_has_a_row_an_iteration_and_a_key_a_training() -> None:
     }
     assert rows[1].keys() == {"iteration", "training", "held_out_1", "held_out_mean", "held_out_tilt"}
     assert learning_curve(trained()) == [{"iteration": 120, "training": 20.0, "held_out": 10.0}]
-
-
-def test_a_start_that_knows_no_levers_is_refused_where_they_are_trained() -> None:
-    with pytest.raises(ConfigError) as refused:
-        load_config(None, ["rl.start=tilt", "rl.levers.diversity=0.1"])
-    assert str(refused.value) == (
-        "rl.start: expected clone where rl.levers are trained, got tilt, which knows none. "
-        "Set rl.start=clone, or leave the levers to ranking."
-    )
-    assert load_config(None, ["rl.start=tilt", "rl.levers.ranking_loss=0.1"]).rl.start == "tilt"

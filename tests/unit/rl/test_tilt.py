@@ -71,8 +71,10 @@ def test_the_same_seed_gives_the_same_tilt():
     assert not torch.equal(first, other)
 
 
-def test_without_gain_there_is_no_tilt():
+def test_without_generations_and_without_gain_there_is_no_tilt():
     ensemble, clone, pasts = a_world(build_tasks(VIEW))
+    assert tilt_clone(clone, ensemble, pasts, TiltConfig(num_generations=0), 0) is None
+
     indifferent = replace(ensemble, max_steps=0)  # every return is 0
     assert tilt_clone(clone, indifferent, pasts, QUICK, 0) is None
 

@@ -43,6 +43,6 @@ def an_ensemble(mode: str = "slate", members: int = 2, pessimism: float = 0.0, *
     for _ in range(members):
         model = ResponseModel(a_shape(mode, **changes), torch.randn(N, P), torch.randn(N, Q))
         torch.nn.init.normal_(model.query.weight, 0.0, 0.5)
-        torch.nn.init.normal_(model.tastes.likes, 0.0, 0.3)
+        torch.nn.init.normal_(model.tastes.surprise, 0.0, 0.3)
         models.append(model.eval().requires_grad_(False))
     return Ensemble(tuple(models), two_tasks(), torch.zeros(5), torch.randn(5, P + Q), 8, pessimism)
