@@ -89,14 +89,22 @@ class Questions:
     def logits(
         self, policy: SlatePolicy, rows: NDArray[np.int64], before: NDArray[np.int64], weights: Tensor
     ) -> Tensor:
-        """Scores of all items in the states before the targets at these rows. float32 [B, N]."""
+        """Scores of all items in the states before the targets at these rows. float32 [B, N].
+
+        Those of the session so far score -inf: a target is none of them, and telling them apart from all others
+        would cost the policy more of its width than any taste.
+        """
         states = self.log.states(self.targets.session[rows], before, policy.shape.history_length)
-        return policy.logits(
+        logits = policy.logits(
             torch.from_numpy(states.past),
             torch.from_numpy(states.history_items),
             torch.from_numpy(states.history_tasks),
             weights,
         )
+        row, place = np.nonzero(states.history_items >= 0)
+        touched = torch.zeros(logits.shape, dtype=torch.bool)
+        touched[row, states.history_items[row, place]] = True
+        return logits.masked_fill(touched, -torch.inf)
 
     def loss(
         self, policy: SlatePolicy, rows: NDArray[np.int64], before: NDArray[np.int64], weights: Tensor

@@ -17,7 +17,7 @@ class CloneConfig(BaseModel):
         ge=1,
         description="Passes over the log's targets; the best on validation is kept, fewer tried if it comes early.",
     )
-    batch_size: int = Field(1024, ge=1, description="Targets a step of the optimiser.")
+    batch_size: int = Field(512, ge=1, description="Targets a step of the optimiser.")
     max_targets: int = Field(200_000, ge=1, description="Targets a pass at most.")
     learning_rate: float = Field(2e-3, gt=0, description="Peak of the one-cycle schedule.")
     forgetting: tuple[Annotated[float, Field(ge=0)], ...] = Field(

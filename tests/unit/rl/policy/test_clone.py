@@ -128,6 +128,19 @@ def test_items_are_no_wrong_answers_before_the_log_met_them() -> None:
     assert float(loss) == pytest.approx(slow, rel=1e-5)
 
 
+def test_items_that_the_session_has_touched_are_no_answers() -> None:
+    log = a_log(5, [0, 0, 0, 0])
+    policy, tasks = a_policy(1).eval(), tasks_of(view=TaskConfig())
+    targets = collect_targets(log, log.sessions("train"), tasks)
+    questions = Questions(log, targets, torch.zeros(N, dtype=torch.int64))
+
+    logits = questions.logits(policy, np.arange(len(targets)), targets.first, torch.ones(len(targets), 1))
+
+    for row, (session, first) in enumerate(zip(targets.session, targets.first, strict=True)):
+        touched = log.items.reshape(-1, 4)[session, :first].tolist()
+        assert torch.isneginf(logits[row]).nonzero()[:, 0].tolist() == sorted(touched)
+
+
 @pytest.mark.parametrize("chosen", [True, False])
 def test_items_that_training_never_met_move_to_where_validation_wants_them(chosen: bool) -> None:
     log = a_log(40, [0, 0, 0, 0])
