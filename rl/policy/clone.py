@@ -109,7 +109,7 @@ class Questions:
     def loss(
         self, policy: SlatePolicy, rows: NDArray[np.int64], before: NDArray[np.int64], weights: Tensor
     ) -> Tensor:
-        """Cross-entropy over the items that the log had met by the target's session, nats."""
+        """Cross-entropy over items that the log had met by then and the session had not touched, nats."""
         unmet = self.first_met > torch.from_numpy(self.targets.session[rows])[:, None]  # [B, N]
         logits = self.logits(policy, rows, before, weights).masked_fill(unmet, -torch.inf)
         return nn.functional.cross_entropy(logits, torch.from_numpy(self.targets.item[rows]))
@@ -138,8 +138,9 @@ def train_clone(
     anew, with half the passes and steps.
 
     Every later acted-on item is a target; the task is drawn from random task weights that the policy sees, so that
-    its heads answer every mix. Loss is the cross-entropy over the catalogue, without the items that came into the
-    log only later: nobody turned them down. Those that no train session met are known by their text alone.
+    its heads answer every mix. Loss is the cross-entropy over the catalogue, without the items that the session has
+    touched, and those that came into the log only later: nobody turned them down. What no train session met is known
+    by its text alone.
 
     Returns:
         A record a pass: ``loss/train`` and ``loss/validation``, nats a target.
