@@ -95,16 +95,13 @@ class Questions:
         would cost the policy more of its width than any taste.
         """
         states = self.log.states(self.targets.session[rows], before, policy.shape.history_length)
+        history = torch.from_numpy(states.history_items)
         logits = policy.logits(
-            torch.from_numpy(states.past),
-            torch.from_numpy(states.history_items),
-            torch.from_numpy(states.history_tasks),
-            weights,
+            torch.from_numpy(states.past), history, torch.from_numpy(states.history_tasks), weights
         )
-        row, place = np.nonzero(states.history_items >= 0)
-        touched = torch.zeros(logits.shape, dtype=torch.bool)
-        touched[row, states.history_items[row, place]] = True
-        return logits.masked_fill(touched, -torch.inf)
+        touched = torch.zeros(len(logits), policy.shape.num_items + 1, dtype=torch.bool)
+        touched[torch.arange(len(logits))[:, None], history] = True  # -1, an empty place, marks the last
+        return logits.masked_fill(touched[:, :-1], -torch.inf)
 
     def loss(
         self, policy: SlatePolicy, rows: NDArray[np.int64], before: NDArray[np.int64], weights: Tensor
