@@ -43,6 +43,8 @@ from tests.benchmarks.rollout_world import (
 )
 
 SMALL, LARGE, HUGE = 1_000, 10_000, 100_000
+STOCK = "rllib, 64 environments"
+ONE_BY_ONE = "rllib, 64 one by one"
 
 
 @dataclass
@@ -117,8 +119,10 @@ def make_routes(num_items: int, settings: PPOSettings) -> list[Route]:
         from tests.benchmarks.rollout_sb3 import Baseline
 
         for num_envs in (64, settings.num_sessions):
-            stock = build_stock(num_items, num_envs, settings)
+            stock = build_stock(num_items, num_envs, settings, together=True)
             routes.append(rllib_route(f"rllib, {num_envs} environments", num_items, stock))
+        stock = build_stock(num_items, 64, settings, together=False)
+        routes.append(rllib_route(ONE_BY_ONE, num_items, stock))
         baseline = Baseline(num_items, settings)
         routes.append(Route("stable-baselines3", num_items, baseline.sample, lambda _: baseline.learn()))
     return routes
@@ -203,7 +207,7 @@ def run(quick: bool) -> dict[str, float]:
             print(
                 f"{route.name:28} {num_items:>8} " + " ".join(f"{rate:>9,.0f}" for rate in rates), flush=True
             )
-            key = route.name.split(",")[0].replace("-", "_") + ("_256" if "256" in route.name else "")
+            key = route.name.replace(", ", "_").replace("-", "_").replace(" ", "_")
             for what, rate in zip(("sampled", "learned", "steps"), rates, strict=True):
                 figures[f"{key}_{what}_per_cpu_s_{num_items}"] = rate
         figures[f"memory_growth_bytes_{num_items}"] = peak_memory_bytes() - before
@@ -211,10 +215,12 @@ def run(quick: bool) -> dict[str, float]:
             route.close()
         del routes
     ours = {size: ends["ours", size] for name, size in ends if name == "ours"}
-    stock = ends["rllib, 64 environments", SMALL]
+    stock, one_by_one = ends[STOCK, SMALL], ends[ONE_BY_ONE, SMALL]
     figures |= {
         "sample_vs_rllib_1000": ours[SMALL][0] / stock[0],
         "train_vs_rllib_1000": ours[SMALL][2] / stock[2],
+        "sample_vs_rllib_one_by_one_1000": ours[SMALL][0] / one_by_one[0],
+        "train_vs_rllib_one_by_one_1000": ours[SMALL][2] / one_by_one[2],
         "train_vs_sb3_1000": ours[SMALL][2] / ends["stable-baselines3", SMALL][2],
         "train_vs_loop_1000": ours[SMALL][2] / ends["loop", SMALL][2],
         "train_vs_loop_10000": ours[LARGE][2] / ends["loop", LARGE][2],

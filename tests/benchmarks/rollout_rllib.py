@@ -4,6 +4,7 @@ The simulation, the networks and the slate distribution are ours, the reward is 
 stock PPO (vector rewards, the clone's price, immediate rewards) is left out, which only makes it faster.
 """
 
+from itertools import count
 from typing import Any
 
 import gymnasium as gym
@@ -66,6 +67,23 @@ class VectorWorld(gym.vector.VectorEnv):
         reward = (result.rewards.sum(1) * weights).sum(-1)
         observation = flatten(self.simulation.observe())
         return observation, reward.numpy(), result.ended.numpy(), self.never.copy(), {}
+
+
+class OneSession(gym.Env):  # type: ignore[type-arg]
+    """One session stepped by itself: what ``num_envs_per_env_runner`` multiplies by default."""
+
+    def __init__(self, num_items: int, seed: int) -> None:
+        self.observation_space, self.action_space = OBSERVATION_SPACE, action_space(num_items)
+        self.simulation = OpenWorld(num_items)(1, seed)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
+        return flatten(self.simulation.observe())[0], {}  # the simulation began a new one when the last ended
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        weights = self.simulation.task_weights[0].clone()
+        result = self.simulation.step(torch.as_tensor(np.asarray(action)).long()[None])
+        reward = float(result.rewards[0].sum(0) @ weights)
+        return flatten(self.simulation.observe())[0], reward, bool(result.ended[0]), False, {}
 
 
 class StockSlates(Distribution):
@@ -156,10 +174,14 @@ class StockModule(TorchRLModule, ValueFunctionAPI):
         return (values * rows["task_weights"]).sum(-1)
 
 
-def build_stock(num_items: int, num_envs: int, settings: PPOSettings) -> Algorithm:
-    """Stock PPO with as many rows a round, a minibatch and an epoch as ours."""
+def build_stock(num_items: int, num_envs: int, settings: PPOSettings, together: bool) -> Algorithm:
+    """Stock PPO with as many rows a round, a minibatch and an epoch as ours; sessions step together or one by one."""
     rows = settings.num_sessions * settings.fragment_steps
-    register_env("slates", lambda config: VectorWorld(num_items, num_envs))
+    seeds = count()
+    if together:
+        register_env("slates", lambda config: VectorWorld(num_items, num_envs))
+    else:
+        register_env("slates", lambda config: OneSession(num_items, next(seeds)))
     return (
         PPOConfig()
         .environment("slates", observation_space=OBSERVATION_SPACE, action_space=action_space(num_items))
@@ -167,7 +189,7 @@ def build_stock(num_items: int, num_envs: int, settings: PPOSettings) -> Algorit
             num_env_runners=0,
             num_envs_per_env_runner=num_envs,
             rollout_fragment_length=rows // num_envs,
-            gym_env_vectorize_mode="vector_entry_point",
+            gym_env_vectorize_mode="vector_entry_point" if together else "sync",
         )
         .learners(num_learners=0)
         .rl_module(
