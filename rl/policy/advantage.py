@@ -5,15 +5,21 @@ from torch import Tensor
 
 
 def generalised_advantages(
-    rewards: Tensor, values: Tensor, ended: Tensor, discount: float, decay: float
+    rewards: Tensor, values: Tensor, ended: Tensor, leaving: Tensor, discount: float, decay: float
 ) -> Tensor:
-    """Generalised advantage estimates, each task for itself.
+    """Generalised advantage estimates, each task for itself, without the luck of who left.
+
+    A session that ends loses all that was still to come, by the throw of a die whose chance the simulator knows.
+    What the throw did beyond its chance, times what the state was worth, is 0 on average whatever was shown: a
+    control variate.
 
     Args:
         rewards: Reward of each step. float32 [B, T, K].
         values: Predicted return of each observation; that after an ended step belongs to the next session
             and is not used. float32 [B, T + 1, K].
         ended: Whether the session ended with the step. bool [B, T].
+        leaving: The chance of that, given what was shown and how it was answered; where it is not known, ``ended``
+            itself, which takes out nothing. float32 [B, T].
         discount: Worth of a reward one step later, in (0, 1].
         decay: Lambda, in [0, 1].
 
@@ -21,10 +27,11 @@ def generalised_advantages(
         In units of reward. float32 [B, T, K].
 
     Source:
-        Schulman et al. 2016, arXiv:1506.02438, eq. 16.
+        Schulman et al. 2016, arXiv:1506.02438, eq. 16; control variates as in Greensmith et al. 2004, JMLR 5.
     """
     goes_on = (~ended).to(rewards.dtype).unsqueeze(-1) * discount  # [B, T, 1]
-    surplus = rewards + goes_on * values[:, 1:] - values[:, :-1]  # [B, T, K]
+    luck = discount * (leaving - ended.to(rewards.dtype)).unsqueeze(-1)  # [B, T, 1]
+    surplus = rewards + goes_on * values[:, 1:] - values[:, :-1] - luck * values[:, :-1]  # [B, T, K]
     advantages = torch.empty_like(rewards)
     running = torch.zeros_like(rewards[:, 0])  # [B, K]
     for step in reversed(range(rewards.shape[1])):

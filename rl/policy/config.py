@@ -64,7 +64,7 @@ class PPOSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     num_iterations: int = Field(
-        250, ge=1, description="Rounds of sampling and learning: many small ones, few settle too early."
+        125, ge=1, description="Rounds of sampling and learning: many small ones, few settle too early."
     )
     num_seeds: int = Field(
         2,
@@ -96,7 +96,7 @@ class PPOSettings(BaseModel):
     discount: float = Field(
         0.98, gt=0, le=1, description="Worth of a reward a slate later; less is steadier."
     )
-    gae_decay: float = Field(0.8, ge=0, le=1, description="Lambda: 1 trusts returns, 0 the critic.")
+    gae_decay: float = Field(0.95, ge=0, le=1, description="Lambda: 1 trusts returns, 0 the critic.")
     clip_range: float = Field(0.2, gt=0, lt=1, description="Trusted change of a position's probability.")
     credit: Literal["slate", "position"] = Field(
         "slate",
@@ -114,7 +114,7 @@ class PPOSettings(BaseModel):
         0.5, ge=0, description="Share of the critic's loss, which has own weights."
     )
     entropy: float = Field(
-        0.05,
+        0.1,
         ge=0,
         description="Bonus a nat of a position's entropy, at the start; a small one settles on few items early.",
     )

@@ -56,7 +56,12 @@ def build_train_batch(
     values = values.view(num_sessions, num_steps + 1, -1)  # [B, S+1, K]
     expected = expected.view(num_sessions, num_steps + 1, *expected.shape[1:])[:, :-1]  # [B, S, L, K]
     advantages = generalised_advantages(
-        columns["rewards"].sum(2), values, columns["ended"], settings.discount, settings.gae_decay
+        columns["rewards"].sum(2),
+        values,
+        columns["ended"],
+        columns["leaving"],
+        settings.discount,
+        settings.gae_decay,
     )
     targets = (advantages + values[:, :-1]).flatten(0, 1)  # [M, K]
     batch = {name: observation[name][:, :-1].flatten(0, 1) for name in STATE_COLUMNS}

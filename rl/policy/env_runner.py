@@ -110,6 +110,7 @@ class SimulationRunner(SingleAgentEnvRunner):  # type: ignore[misc]
                 "log_probs": log_probs,
                 "rewards": result.rewards,
                 "ended": result.ended,
+                "leaving": result.leaving,
             }
             for name, values in taken.items():
                 _write(columns, name, step, values, num_steps)

@@ -19,7 +19,7 @@ class Fragment:
     columns: Mapping[str, NDArray[np.generic]]
     # past [B, S+1, D], history_items [B, S+1, H], history_tasks [B, S+1, H], summary [B, S+1, F],
     # task_weights [B, S+1, K], slates int64 [B, S, L], log_probs [B, S, L], rewards [B, S, L, K],
-    # ended bool [B, S]
+    # ended bool [B, S], leaving float32 [B, S] the chance of that
     candidates: Candidates | None = None  # that the slates were drawn from; None for the whole catalogue
 
     def __len__(self) -> int:

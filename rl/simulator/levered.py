@@ -108,7 +108,7 @@ class LeveredSimulation:
         weights = self.weights.expand(int(ended.sum()), -1)
         finished["task_weights"] = torch.cat([finished["task_weights"], weights], -1)
         self.returns[ended] = 0.0
-        return StepResult(torch.cat([result.rewards, rewards], -1), ended, finished)
+        return StepResult(torch.cat([result.rewards, rewards], -1), ended, result.leaving, finished)
 
     def _lever_rewards(self, slates: Tensor) -> Tensor:
         rewards = []

@@ -27,6 +27,7 @@ class StepResult(NamedTuple):
 
     rewards: Tensor  # float32 [B, L, K], expected and signed, disagreement taken off
     ended: Tensor  # bool [B]
+    leaving: Tensor  # float32 [B] the chance with which it ended there
     finished: dict[str, Tensor]  # returns [E, K], lengths [E], task_weights [E, K] of sessions that ended
 
 
@@ -61,6 +62,7 @@ class Sessions:
         count = len(past)
         self.tables = [member.item_table() for member in ensemble.members]
         self.member = torch.randint(len(ensemble.members), (count,), generator=generator)
+        self.leaving = torch.zeros(count)  # chance of leaving after the last slate
         self.place([member.start(count) for member in ensemble.members])
 
     def restart(self, rows: Tensor, past: Tensor) -> None:
@@ -84,9 +86,8 @@ class Sessions:
         rewards, chances = [], []
         paid = torch.from_numpy(self.ensemble.tasks.pays_value)
         sign = torch.from_numpy(self.ensemble.tasks.signs)
-        for member, context, (vectors, biases) in zip(
-            self.ensemble.members, self.contexts, self.tables, strict=True
-        ):
+        known = zip(self.ensemble.members, self.contexts, self.tables, strict=True)
+        for member, context, (vectors, biases) in known:
             outlook = member.outlook(context, vectors, biases, slates)
             rewards.append(outlook.chances * torch.where(paid, outlook.values, torch.ones(())) * sign)
             chances.append(outlook.chances)
@@ -98,9 +99,8 @@ class Sessions:
         paid = torch.from_numpy(self.ensemble.tasks.pays_value)
         signed = task_weights * torch.from_numpy(self.ensemble.tasks.signs)  # [B, K]
         total = torch.zeros(len(task_weights), self.ensemble.members[0].shape.num_items)
-        for member, context, (vectors, biases) in zip(
-            self.ensemble.members, self.contexts, self.tables, strict=True
-        ):
+        known = zip(self.ensemble.members, self.contexts, self.tables, strict=True)
+        for member, context, (vectors, biases) in known:
             for rows in torch.split(torch.arange(len(total)), SHELF_BATCH):
                 total[rows] += member.shelf_worth(context[rows], vectors, biases, signed[rows], paid)
         return total / len(self.states)
@@ -122,14 +122,13 @@ class Sessions:
             mean = mean - self.ensemble.pessimism * (squares / (len(rewards) - 1)).sqrt()
             sign = torch.from_numpy(self.ensemble.tasks.signs)
             mean = torch.where(sign > 0, mean.clamp_min(0), mean)
-        own = chances[self.member, torch.arange(len(slates))]  # [B, L, K]
-        responses = self._sample(own)
+        each = torch.arange(len(slates))
+        responses = self._sample(chances[self.member, each])
         self.follow(slates, responses)
-        left = torch.zeros(len(slates), dtype=torch.bool)
-        draw = torch.rand(len(slates), generator=self.generator)
-        for index, (member, context) in enumerate(zip(self.ensemble.members, self.contexts, strict=True)):
-            left |= (self.member == index) & (draw < torch.sigmoid(member.leaving(context)))
-        return mean, responses, left
+        pairs = zip(self.ensemble.members, self.contexts, strict=True)
+        logits = torch.stack([member.leaving(context) for member, context in pairs])  # [M, B]
+        self.leaving = torch.sigmoid(logits[self.member, each])
+        return mean, responses, torch.rand(len(slates), generator=self.generator) < self.leaving
 
     @torch.no_grad()
     def follow(self, slates: Tensor, responses: Tensor) -> None:
@@ -284,7 +283,8 @@ class Simulation:
         rewards, responses, left = self.sessions.answer(slates)
         self.trace.add(slates, responses)
         self.returns += rewards.sum(1)
-        ended = left | (self.trace.steps >= self.ensemble.max_steps)
+        last = self.trace.steps >= self.ensemble.max_steps
+        ended, leaving = left | last, self.sessions.leaving.masked_fill(last, 1.0)
         rows = ended.nonzero()[:, 0]
         finished = {
             "returns": self.returns[rows].clone(),
@@ -297,4 +297,4 @@ class Simulation:
             self.trace.restart(rows, past)
             self.task_weights[rows] = self._draw_weights(len(rows))
             self.returns[rows] = 0.0
-        return StepResult(rewards, ended, finished)
+        return StepResult(rewards, ended, leaving, finished)

@@ -34,7 +34,7 @@ from pipelines.shop.logging_policy import make_shop
 from pipelines.stages import run_stage
 from pipelines.train import train_policy
 from rl.players import PolicyPlayer
-from rl.policy.advantage import clipped_objective
+from rl.policy.advantage import clipped_objective, generalised_advantages
 from rl.policy.config import PPOSettings
 from rl.policy.connector import build_train_batch, weigh_advantages
 from rl.policy.fragments import Fragment
@@ -50,8 +50,9 @@ VARIANTS: dict[str, dict[str, object]] = {
     "no price on leaving the clone": {"rl.ppo.kl": 0.0},
     "no pessimism": {"rl.simulator.pessimism": 0.0},
     "one simulator": {"rl.simulator.num_members": 1},
-    "entropy bonus stays": {"rl.ppo.final_entropy": 0.05},
-    "a fifth of the entropy bonus": {"rl.ppo.entropy": 0.01, "rl.ppo.final_entropy": 0.0004},
+    "entropy bonus stays": {"rl.ppo.final_entropy": 0.1},
+    "half of the entropy bonus": {"rl.ppo.entropy": 0.05, "rl.ppo.final_entropy": 0.001},
+    "a fifth of the entropy bonus": {"rl.ppo.entropy": 0.02, "rl.ppo.final_entropy": 0.0004},
     "no entropy bonus": {"rl.ppo.entropy": 0.0, "rl.ppo.final_entropy": 0.0},
     "credit a position": {"rl.ppo.credit": "position"},
     "uncertainty weighting": {"rl.ppo.balance": "uncertainty"},
@@ -65,7 +66,7 @@ VARIANTS: dict[str, dict[str, object]] = {
         "rl.ppo.exploit_drop": 1e9,
     },
     "a scale for each session": {"rl.ppo.scale": "session"},
-    "lambda 0.95": {"rl.ppo.gae_decay": 0.95},
+    "lambda 0.8": {"rl.ppo.gae_decay": 0.8},
     "lambda 0": {"rl.ppo.gae_decay": 0.0},
     "four times the rate, 60 rounds": {"rl.ppo.learning_rate": 2e-3, "rl.ppo.num_iterations": 60},
     "dqn": {"rl.algorithm": "dqn"},
@@ -77,6 +78,13 @@ def slate_objective(log_ratio: Tensor, advantages: Tensor, clip_range: float) ->
     length = log_ratio.shape[-1]
     whole = clipped_objective(log_ratio.sum(-1, keepdim=True), advantages[..., :1], clip_range)
     return whole.expand(-1, length) / length
+
+
+def with_luck(
+    rewards: Tensor, values: Tensor, ended: Tensor, leaving: Tensor, discount: float, decay: float
+) -> Tensor:
+    """Advantages as if nobody knew the chance of leaving."""
+    return generalised_advantages(rewards, values, ended, ended.to(leaving.dtype), discount, decay)
 
 
 def sum_rewards(fragment: Fragment) -> Fragment:
@@ -104,6 +112,7 @@ def batch_of_sums(module: Any, fragments: list[Fragment], settings: PPOSettings)
 PATCHES: dict[str, tuple[str, Any]] = {
     "one ratio a slate": ("rl.policy.learner.clipped_objective", slate_objective),
     "one critic of the summed reward": ("rl.policy.connector.build_train_batch", batch_of_sums),
+    "luck of who leaves stays": ("rl.policy.connector.generalised_advantages", with_luck),
     "trained in the shop itself": ("pipelines.openers.OpenSimulation.__call__", open_live),
     "no PopArt": ("rl.policy.critic.NormalisedHead.track", lambda head, targets: None),
 }

@@ -59,6 +59,7 @@ class Loop:
                     "log_probs": slate_log_prob(logits, slates),
                     "rewards": result.rewards,
                     "ended": result.ended,
+                    "leaving": result.leaving,
                 }
             )
             self.returns.append((result.finished["returns"] * result.finished["task_weights"]).sum(-1))
@@ -88,6 +89,7 @@ class Loop:
             columns["rewards"].sum(2),
             torch.cat([values, last], 1),
             columns["ended"],
+            columns["leaving"],
             self.settings.discount,
             self.settings.gae_decay,
         )

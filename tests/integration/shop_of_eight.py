@@ -12,7 +12,7 @@ SESSION_STEPS = 4
 
 class StepResult:
     def __init__(self, rewards, ended, finished):
-        self.rewards, self.ended, self.finished = rewards, ended, finished
+        self.rewards, self.ended, self.leaving, self.finished = rewards, ended, ended.float(), finished
 
 
 class ShopOfEight:

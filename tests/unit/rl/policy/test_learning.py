@@ -60,6 +60,7 @@ def fragment(num_sessions=4, num_steps=5):
             "log_probs": np.zeros((*size, 3), np.float32),
             "rewards": random.random((*size, 3, 2)).astype(np.float32),
             "ended": random.random(size) < 0.2,
+            "leaving": np.full(size, 0.2, np.float32),
         }
     )
 

@@ -164,6 +164,22 @@ def test_simulation_restarts_sessions_that_end() -> None:
     assert ended >= 16  # eight steps at most
 
 
+def test_simulation_tells_the_chance_with_which_sessions_end() -> None:
+    simulation = Simulation(an_ensemble(), torch.randn(9, 5), 4_000, L, 4, 5.0, seed=1)
+    ended, leaving = [], []
+    for _ in range(10):
+        last = simulation.trace.steps == 7  # eight steps at most
+        result = simulation.step(torch.randint(N, (4_000, L)))
+        assert (result.leaving[last] == 1).all()
+        ended.append(result.ended[~last].float())
+        leaving.append(result.leaving[~last])
+
+    chance = torch.cat(leaving)
+    error = (chance * (1 - chance)).sum().sqrt() / len(chance)
+    assert 0 < chance.min() < chance.max() < 1
+    assert abs(torch.cat(ended).mean() - chance.mean()) < 4 * error
+
+
 def test_drawn_task_weights_sum_to_one() -> None:
     weights = draw_task_weights(two_tasks(), 50, 5.0, np.random.default_rng(0))
 
