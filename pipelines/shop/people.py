@@ -20,6 +20,7 @@ class Answer:
 
     responses: NDArray[np.float32]  # [B, L, K], 0 or 1
     ended: NDArray[np.bool_]  # [B], the user left
+    leaving: NDArray[np.float32]  # [B], the chance of that
 
 
 def sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -164,8 +164,9 @@ class ReaderWorld:
             dice: Random numbers.
         """
         fired = draw_funnel(self.probabilities(visitors, slates), POSITION_COST, dice)  # [B, L, K]
-        ended = dice.random(len(slates)) < self._move(visitors, slates, fired)
-        return Answer(fired.astype(np.float32), ended)
+        leaving = self._move(visitors, slates, fired)
+        ended = dice.random(len(slates)) < leaving
+        return Answer(fired.astype(np.float32), ended, leaving.astype(np.float32))
 
     def _move(
         self, visitors: Readers, slates: NDArray[np.int64], fired: NDArray[np.int64]

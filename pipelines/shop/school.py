@@ -174,8 +174,9 @@ class SchoolWorld:
             dice: Random numbers.
         """
         fired = draw_funnel(self.probabilities(visitors, slates), POSITION_COST, dice)  # [B, L, K]
-        ended = dice.random(len(slates)) < self._move(visitors, slates, fired)
-        return Answer(fired.astype(np.float32), ended)
+        leaving = self._move(visitors, slates, fired)
+        ended = dice.random(len(slates)) < leaving
+        return Answer(fired.astype(np.float32), ended, leaving.astype(np.float32))
 
     def _lesson(self, gap: NDArray[np.float64]) -> NDArray[np.float64]:
         """What a try teaches, by how far the exercise lies above the skill: most a little above, solved or not."""

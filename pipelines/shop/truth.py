@@ -23,10 +23,12 @@ class ShopSessions:
         self.worth = worth
         self.visitors = visitors
         self.dice = np.random.default_rng(seed)
+        self.leaving = torch.zeros(0)  # [B] chance of leaving after the last slate
 
     def answer(self, slates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Rewards and responses [B, L, K], and who left."""
         answer = self.world.answer(self.visitors, slates.numpy(), self.dice)
+        self.leaving = torch.from_numpy(answer.leaving)
         rewards = torch.from_numpy(answer.responses * self.worth[slates.numpy()])
         return rewards, torch.from_numpy(answer.responses), torch.from_numpy(answer.ended)
 

@@ -127,8 +127,9 @@ class ShopWorld:
             dice: Random numbers.
         """
         fired = draw_funnel(self.probabilities(visitors, slates), POSITION_COST, dice)  # [B, L, K]
-        ended = dice.random(len(slates)) < self._move(visitors, slates, fired[..., 0])
-        return Answer(fired.astype(np.float32), ended)
+        leaving = self._move(visitors, slates, fired[..., 0])
+        ended = dice.random(len(slates)) < leaving
+        return Answer(fired.astype(np.float32), ended, leaving.astype(np.float32))
 
     def foresight(self, visitors: Visitors) -> NDArray[np.float64]:
         """What the planner adds beside the next step: views that fit the taste, less the bait in views. [B, N, 2]."""

@@ -20,13 +20,6 @@ class LiveSessions(ShopSessions):
     """Live sessions that begin anew where they end, as those ``arriving`` do, a row for each that begins next."""
 
     arriving: Any
-    leaving: Tensor  # who left: nobody knows the chance of it
-
-    def answer(self, slates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """As other live sessions do."""
-        rewards, responses, ended = super().answer(slates)
-        self.leaving = ended.float()
-        return rewards, responses, ended
 
     def restart(self, index: Tensor, past: Tensor) -> None:
         """Begin new sessions at these rows."""

@@ -50,12 +50,12 @@ class VectorWorld(gym.vector.VectorEnv):
 
     metadata = {"autoreset_mode": gym.vector.AutoresetMode.NEXT_STEP}  # noqa: RUF012
 
-    def __init__(self, num_items: int, num_sessions: int) -> None:
+    def __init__(self, num_items: int, num_sessions: int, seed: int = 0) -> None:
         self.num_envs = num_sessions
         self.single_observation_space, self.single_action_space = OBSERVATION_SPACE, action_space(num_items)
         self.observation_space = gym.vector.utils.batch_space(OBSERVATION_SPACE, num_sessions)
         self.action_space = gym.vector.utils.batch_space(self.single_action_space, num_sessions)
-        self.simulation = OpenWorld(num_items)(num_sessions, 0)
+        self.simulation = OpenWorld(num_items)(num_sessions, seed)
         self.never = np.zeros(num_sessions, dtype=bool)
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
@@ -73,17 +73,16 @@ class OneSession(gym.Env):  # type: ignore[type-arg]
     """One session stepped by itself: what ``num_envs_per_env_runner`` multiplies by default."""
 
     def __init__(self, num_items: int, seed: int) -> None:
-        self.observation_space, self.action_space = OBSERVATION_SPACE, action_space(num_items)
-        self.simulation = OpenWorld(num_items)(1, seed)
+        self.world = VectorWorld(num_items, 1, seed)
+        self.observation_space = self.world.single_observation_space
+        self.action_space = self.world.single_action_space
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
-        return flatten(self.simulation.observe())[0], {}  # the simulation began a new one when the last ended
+        return flatten(self.world.simulation.observe())[0], {}  # it began a new one when the last ended
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        weights = self.simulation.task_weights[0].clone()
-        result = self.simulation.step(torch.as_tensor(np.asarray(action)).long()[None])
-        reward = float(result.rewards[0].sum(0) @ weights)
-        return flatten(self.simulation.observe())[0], reward, bool(result.ended[0]), False, {}
+        observation, reward, ended, _, _ = self.world.step(np.asarray(action)[None])
+        return observation[0], float(reward[0]), bool(ended[0]), False, {}
 
 
 class StockSlates(Distribution):
@@ -178,10 +177,10 @@ def build_stock(num_items: int, num_envs: int, settings: PPOSettings, together: 
     """Stock PPO with as many rows a round, a minibatch and an epoch as ours; sessions step together or one by one."""
     rows = settings.num_sessions * settings.fragment_steps
     seeds = count()
-    if together:
-        register_env("slates", lambda config: VectorWorld(num_items, num_envs))
-    else:
-        register_env("slates", lambda config: OneSession(num_items, next(seeds)))
+    register_env(
+        "slates",
+        lambda config: VectorWorld(num_items, num_envs) if together else OneSession(num_items, next(seeds)),
+    )
     return (
         PPOConfig()
         .environment("slates", observation_space=OBSERVATION_SPACE, action_space=action_space(num_items))

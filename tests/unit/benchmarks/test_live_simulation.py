@@ -38,6 +38,7 @@ def test_sessions_begin_as_logged_ones_did_and_answer_in_truth() -> None:
     for _ in range(30):
         result = simulation.step(torch.randint(20, (16, 20)).argsort(1)[:, :5])
         assert set(result.rewards.unique().tolist()) <= {0.0, 1.0}
+        assert 0 < result.leaving.min() < result.leaving.max() <= 1  # the world's chances
         live = simulation.live
         for row in result.ended.nonzero()[:, 0].tolist():
             logged = starts[int(simulation.trace.past[row, 0])]
