@@ -69,11 +69,34 @@ def train_policy(
         None,
         "; ".join(one.stopped for one in learned if one.stopped) or None,
     )
+    trained = cooled(trained, judge, config)
     if config.rl.levers.in_training:  # which a tilt knows nothing of
         return trained
     users = torch.from_numpy(log.past[log.sessions("train")])
-    tilted = tilt_clone(clone, ensemble, users, config.rl.tilt, config.seed)
+    tilted = tilt_clone(trained.clone, ensemble, users, config.rl.tilt, config.seed)
     return better_of(trained, tilted, judge, config)
+
+
+def cooled(trained: TrainedPolicy, judge: Callable[[SlatePolicy], Record], config: Config) -> TrainedPolicy:
+    """Clone and policy at ``rl.temperature``; the policy stays as trained where the held-out simulator finds it better.
+
+    The bonus for entropy keeps slates varied up to the last round, more than what was learned calls for.
+    """
+    temperature = config.rl.temperature
+    if temperature == 1:
+        return trained
+    policy, clone = (one.at_temperature(temperature) for one in (trained.policy, trained.clone))
+    look = judge(policy)
+    worse = clearly_worse(look, trained.look, config.rl.ppo.judge_tolerance)
+    logger.info(
+        "train: held-out return %.3f at temperature %g, %.3f as trained; the %s is kept",
+        look["held_out/weighted"],
+        temperature,
+        trained.look["held_out/weighted"],
+        "latter" if worse else "former",
+    )
+    trained = replace(trained, clone=clone)
+    return trained if worse else replace(trained, policy=policy, look=look)
 
 
 def better_of(
@@ -132,8 +155,8 @@ def learning_curve(trained: TrainedPolicy) -> list[dict[str, Any]]:
             returns.setdefault(iteration, []).append(look["training"])
             looks.setdefault(iteration, {})[name] = look["held_out/weighted"]
     level = {}
-    if len(trained.iterations) > 1:
-        level["held_out_mean"] = trained.look["held_out/weighted"]
+    if trained.iterations:
+        level["held_out_kept"] = trained.look["held_out/weighted"]
     if trained.tilt is not None:
         level["held_out_tilt"] = trained.tilt["held_out/weighted"]
     return [
@@ -195,6 +218,7 @@ TRAIN = Stage(
         "rl.tasks",
         "rl.slate_length",
         "rl.history_length",
+        "rl.temperature",
         "rl.clone",
         "rl.tilt",
         "rl.ppo",

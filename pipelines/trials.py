@@ -28,7 +28,8 @@ QUIET = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the sweep instead of its trials
     "RAY_AIR_NEW_OUTPUT": "0",  # it prints every trial's traceback
 }
-TRIAL = {  # whatever is searched for: each in a process of its own, and none against the rival tilt
+TRIAL = {  # whatever is searched for: each in a process of its own, as trained, and none against the rival tilt
+    "rl.temperature": 1.0,
     "rl.ppo.num_seeds": 1,
     "rl.ppo.num_env_runners": 0,
     "rl.ppo.num_learners": 0,

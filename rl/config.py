@@ -32,6 +32,11 @@ class RLConfig(BaseModel):
     history_length: int = Field(
         32, ge=1, le=512, description="Latest behaviours of the session a state holds, H."
     )
+    temperature: float = Field(
+        0.5,
+        gt=0,
+        description="Trained clone and policy divide their scores by it: below 1 slates are surer, and explore less.",
+    )
     simulator: SimulatorConfig = SimulatorConfig()
     clone: CloneConfig = CloneConfig()
     tilt: TiltConfig = TiltConfig()

@@ -67,7 +67,7 @@ class PPOSettings(BaseModel):
         125, ge=1, description="Rounds of sampling and learning: many small ones, few settle too early."
     )
     num_seeds: int = Field(
-        2,
+        4,
         ge=1,
         description="Trainings side by side, alike but for their seed; the mean of their weights is kept.",
     )

@@ -1,5 +1,6 @@
 """The actor: a query tower over the state, an item tower over text and id, and their scores."""
 
+import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -198,6 +199,21 @@ class SlatePolicy(nn.Module):
         known = ItemKeys(keys.keys[:count], keys.biases[:count], keys.history[count:], keys.follow[count:])
         logits = self.logits(past, place[history_items], history_tasks, task_weights, keys=known)
         return logits + candidates.offsets
+
+    @torch.no_grad()
+    def at_temperature(self, temperature: float) -> "SlatePolicy":
+        """A copy whose scores are these over a temperature: below 1 slates keep closer to the best items."""
+        copied = copy.deepcopy(self)
+        for last in (  # what scores are linear in
+            copied.query.weight,
+            copied.query.bias,
+            copied.follow_share,
+            copied.text_bias.weight,
+            copied.text_bias.bias,
+            copied.id_bias,
+        ):
+            last /= temperature
+        return copied
 
 
 def scores(readings: Tensor, keys: ItemKeys) -> Tensor:

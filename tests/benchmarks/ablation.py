@@ -4,7 +4,7 @@
 
 Each seed's shop is opened, embedded and fitted once; every variant then clones and trains on it, and is played live.
 The last line is one JSON object: each variant's mean true return over the first's, which is the recipe as it is but
-for trainings: one, not two side by side.
+for trainings: one, not several side by side.
 """
 
 import argparse
@@ -44,7 +44,8 @@ from tests.benchmarks.simulator import fitted_shop, of_size
 
 VARIANTS: dict[str, dict[str, object]] = {
     "recipe": {},
-    "mean of two trainings": {"rl.ppo.num_seeds": 2},
+    "mean of four trainings": {"rl.ppo.num_seeds": 4},
+    "as varied as trained": {"rl.temperature": 1.0},
     "no clone start": {"rl.clone.learning_rate": 1e-12},  # it never leaves its random weights
     "a tilt as a rival": {"rl.tilt.num_generations": 15},
     "no price on leaving the clone": {"rl.ppo.kl": 0.0},

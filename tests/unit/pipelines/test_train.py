@@ -1,12 +1,14 @@
 """What training keeps: the mean of what was learned, the best of it, or the tilt that did not have to learn."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from pipelines.config import load_config
 from pipelines.learning import Learned, blend
-from pipelines.train import TrainedPolicy, better_of, learning_curve
+from pipelines.train import TrainedPolicy, better_of, cooled, learning_curve
 from rl.policy.network import PolicyShape, SlatePolicy
 
 
@@ -56,6 +58,32 @@ def test_without_a_tilt_the_trained_policy_stays() -> None:
     assert better_of(before, None, lambda policy: look(99.0), load_config()) is before
 
 
+@pytest.mark.parametrize(("returns", "is_kept"), [(11.0, True), (9.0, True), (5.0, False)])
+def test_policy_stays_as_trained_where_its_temperature_is_clearly_worse(
+    returns: float, is_kept: bool
+) -> None:
+    before = replace(trained(), policy=a_policy(1.0), clone=a_policy(3.0))
+
+    kept = cooled(before, lambda policy: look(returns), load_config(None, ["rl.temperature=0.25"]))
+
+    assert kept.policy.id_bias.tolist() == [[4.0 if is_kept else 1.0]] * 3
+    assert kept.look["held_out/weighted"] == (returns if is_kept else 10.0)
+    assert kept.clone.id_bias.tolist() == [[12.0]] * 3  # a rival at its best, whatever became of the policy
+    assert before.policy.id_bias.tolist() == [[1.0]] * 3
+
+
+def test_costs_above_their_limits_outweigh_what_a_temperature_returns() -> None:
+    above = look(20.0) | {"held_out/excess": 0.1}
+
+    assert cooled(trained(), lambda policy: above, load_config()).look == look(10.0)
+
+
+def test_at_temperature_one_nothing_is_judged_again() -> None:
+    before = trained()
+
+    assert cooled(before, lambda policy: look(99.0), load_config(None, ["rl.temperature=1"])) is before
+
+
 @pytest.mark.parametrize(("returns", "bias", "num_parts"), [(9.0, 1.5, 2), (7.0, 1.5, 2), (5.0, 2.0, 1)])
 def test_mean_is_kept_unless_clearly_worse_than_all(returns: float, bias: float, num_parts: int) -> None:
     policy, kept, parts = blend(
@@ -86,7 +114,9 @@ def test_curve_has_a_row_an_iteration_and_a_key_a_training() -> None:
     assert rows[0] == {
         "iteration": 60,
         "training": 4.0,
-        **{"held_out_1": 1.0, "held_out_2": 3.0, "held_out_mean": 4.0, "held_out_tilt": 5.0},
+        **{"held_out_1": 1.0, "held_out_2": 3.0, "held_out_kept": 4.0, "held_out_tilt": 5.0},
     }
-    assert rows[1].keys() == {"iteration", "training", "held_out_1", "held_out_mean", "held_out_tilt"}
-    assert learning_curve(trained()) == [{"iteration": 120, "training": 20.0, "held_out": 10.0}]
+    assert rows[1].keys() == {"iteration", "training", "held_out_1", "held_out_kept", "held_out_tilt"}
+    assert learning_curve(trained()) == [
+        {"iteration": 120, "training": 20.0, "held_out": 10.0, "held_out_kept": 10.0}
+    ]
