@@ -42,8 +42,10 @@ def rival_rule(candidate: str, rival: str, gain: Estimate) -> Finding:
     """The best simple rival must not be shown to be better: one would then serve that instead."""
     where = f"In the held-out simulator {candidate} returns {_signed(gain)} a session against {rival}, the best rival"
     if gain.high is not None and gain.high < 0:
-        return Finding(False, f"{where}: it is better and simpler, so serve that.")
-    return Finding(True, f"{where}: it is not shown to be better.")
+        return Finding(False, f"{where}: {rival} is better and simpler, so serve that.")
+    if gain.low is not None and gain.low > 0:
+        return Finding(True, f"{where}: the lower bound is above 0.")
+    return Finding(True, f"{where}: {rival} is not shown to be better.")
 
 
 def task_rule(

@@ -40,10 +40,14 @@ def step_losses(
     """
     table = model.item_table()
     states = model.run(table, steps.items, steps.responses, steps.values, past)
-    every = past[:, None].expand(-1, states.shape[1], -1)
-    context = model.context(states, every)
     known, total = steps.known, steps.known.sum().clamp_min(1)
-    before, items = context[:, :-1][known], steps.items[known]  # [n, Z], [n, L]
+    # Most is padding: only states that a known step starts from or ends in are read.
+    reached = nn.functional.pad(known, (1, 0), value=True)  # [S, T + 1]
+    place = reached.flatten().cumsum(0).view(reached.shape) - 1
+    start, end = place[:, :-1][known], place[:, 1:][known]  # [n]
+    told, own = states[reached], past[reached.nonzero()[:, 0]]
+    context = model.context(told, own)
+    before, items = context[start], steps.items[known]  # [n, Z], [n, L]
     responses, values = steps.responses[known], steps.values[known]
     scores = model.scores(before, *table, items)
     answered = responses.amax(-1)  # [n, L]
@@ -53,7 +57,7 @@ def step_losses(
         response = _choice_loss(model, before, *table, items[:, 0], item_log_rate, num_negatives)
     funnel = _funnel_loss(model, scores, responses, answered)
     if model.training and model.shape.innovations:
-        guess = model.scores(model.context(states, every, informed=False)[:, :-1][known], *table, items)
+        guess = model.scores(model.context(told, own, informed=False)[start], *table, items)
         funnel = funnel + _GUESS_WEIGHT * _funnel_loss(model, guess, responses, answered)
         if model.shape.mode == "slate":
             response = response + _GUESS_WEIGHT * _response_loss(model, guess, items, answered)
@@ -62,7 +66,7 @@ def step_losses(
             response / total,
             funnel / total,
             _value_loss(model, scores, responses, values) / total,
-            _leave_loss(model, context[:, 1:][known], steps.left[known]) / total,
+            _leave_loss(model, context[end], steps.left[known]) / total,
         ]
     )
 

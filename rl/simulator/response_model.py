@@ -132,10 +132,12 @@ class ResponseModel(nn.Module):
 
         Slates and what came of them are [S, T, L] and [S, T, L, K], the pasts' features as in ``context`` [S, ...].
         """
-        learned, surprise = self._step(table.vectors, items, responses, values)  # [S, T, ...]
+        shown = (items >= 0).any(-1)  # [S, T]; padding adds nothing
+        steps = self._step(table.vectors, items[shown], responses[shown], values[shown])
+        learned, surprise = (x.new_zeros(*shown.shape, x.shape[-1]).index_put((shown,), x) for x in steps)
 
-        def states(steps: Tensor) -> Tensor:
-            whole = torch.cat([sum_up(steps), surprise.cumsum(1)], -1)
+        def states(added: Tensor) -> Tensor:
+            whole = torch.cat([sum_up(added), surprise.cumsum(1)], -1)
             return torch.cat([torch.zeros_like(whole[:, :1]), whole], 1)
 
         if not self.shape.innovations:

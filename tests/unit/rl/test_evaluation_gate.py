@@ -9,6 +9,7 @@ from rl.evaluation.gate import (
     judge,
     limit_rule,
     ranking_rule,
+    rival_rule,
     simulator_rules,
     task_rule,
 )
@@ -42,6 +43,22 @@ def test_simulated_gain_needs_a_lower_bound_above_zero(low, high, passed):
 
 def test_gain_reason_carries_the_interval():
     assert "+0.3 [+0.1, +0.5]" in gain_rule("ppo", "logging", Estimate(0.3, 0.1, 0.5, 10)).reason
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "passed", "says"),
+    [
+        (0.1, 0.5, True, "the lower bound is above 0"),
+        (-0.1, 0.5, True, "popular is not shown to be better"),
+        (-0.5, -0.1, False, "popular is better and simpler"),
+        (None, None, True, "popular is not shown to be better"),
+    ],
+)
+def test_only_a_rival_shown_to_be_better_stops_promotion(low, high, passed, says):
+    finding = rival_rule("ppo", "popular", estimate(low, high))
+
+    assert finding.passed is passed
+    assert says in finding.reason
 
 
 @pytest.mark.parametrize(
