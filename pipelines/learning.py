@@ -19,7 +19,8 @@ from pipelines.progress import track
 from rl.policy.lever_heads import fold, widen
 from rl.policy.network import SlatePolicy
 from rl.policy.safety import complaint_after_look, complaint_after_round
-from rl.simulator.simulation import Ensemble, summary_width
+from rl.simulator.simulation import Ensemble
+from rl.simulator.trace import summary_width
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm import Algorithm

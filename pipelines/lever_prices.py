@@ -13,7 +13,7 @@ from pipelines.judge import HeldOutJudge
 from rl.players import Player, PolicyPlayer, RerankedPlayer
 from rl.policy.network import SlatePolicy
 from rl.simulator.levered import limited_groups, slate_diversity
-from rl.simulator.simulation import Observation
+from rl.simulator.trace import Observation
 
 
 def lever_prices(
@@ -76,3 +76,7 @@ class _Seen:
     def watch(self, slates: Tensor, responses: Tensor) -> None:
         """As the player's."""
         self.player.watch(slates, responses)
+
+    def keep(self, rows: Tensor) -> None:
+        """As the player's."""
+        self.player.keep(rows)

@@ -13,7 +13,10 @@ from rl.evaluation.ranking import Scorer, put_last, top_items
 from rl.policy.network import SlatePolicy
 from rl.policy.plackett_luce import sample_slates
 from rl.policy.reranking import rerank
-from rl.simulator.simulation import Ensemble, Observation, Sessions, Trace
+from rl.simulator.simulation import Ensemble, Sessions
+from rl.simulator.trace import Observation, Trace
+
+_SEATS_FILLED = 0.9  # share of sessions under way, below which play goes on without those that ended
 
 
 class World(Protocol):
@@ -22,9 +25,12 @@ class World(Protocol):
     def answer(self, slates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Rewards [B, L, K], responses [B, L, K] and who left, bool [B]."""
 
+    def keep(self, rows: Tensor) -> None:
+        """Go on with the sessions at these rows alone."""
+
 
 class Player(Protocol):
-    """A policy at play. ``start`` begins B sessions; ``choose`` and ``watch`` alternate."""
+    """A policy at play. ``start`` begins B sessions; ``choose`` and ``watch`` alternate; ``keep`` drops who left."""
 
     def start(self, past: Tensor) -> None:
         """Begin sessions with these pasts [B, D]."""
@@ -34,6 +40,9 @@ class Player(Protocol):
 
     def watch(self, slates: Tensor, responses: Tensor) -> None:
         """See what came of them."""
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with the sessions at these rows alone."""
 
 
 class StatelessPlayer:
@@ -51,6 +60,9 @@ class StatelessPlayer:
 
     def watch(self, slates: Tensor, responses: Tensor) -> None:
         """Nothing to learn."""
+
+    def keep(self, rows: Tensor) -> None:
+        """Nothing to forget."""
 
 
 class PolicyPlayer:
@@ -80,6 +92,9 @@ class PolicyPlayer:
 
     def watch(self, slates: Tensor, responses: Tensor) -> None:
         """The observation holds all it needs."""
+
+    def keep(self, rows: Tensor) -> None:
+        """Nothing to forget."""
 
 
 class RerankedPlayer:
@@ -125,6 +140,9 @@ class RerankedPlayer:
     def watch(self, slates: Tensor, responses: Tensor) -> None:
         """The observation holds all it needs."""
 
+    def keep(self, rows: Tensor) -> None:
+        """Nothing to forget."""
+
 
 class GreedyPlayer:
     """The simulator's best slate for the next step: items by expected weighted reward, best first.
@@ -148,6 +166,10 @@ class GreedyPlayer:
     def watch(self, slates: Tensor, responses: Tensor) -> None:
         """Move every member's state on."""
         self.sessions.follow(slates, responses)
+
+    def keep(self, rows: Tensor) -> None:
+        """In every member."""
+        self.sessions.keep(rows)
 
 
 class ScorerPlayer:
@@ -174,6 +196,10 @@ class ScorerPlayer:
 
     def watch(self, slates: Tensor, responses: Tensor) -> None:
         """The observation holds all it needs."""
+
+    def keep(self, rows: Tensor) -> None:
+        """Of the logged ones too."""
+        self.batch = self.batch[rows.numpy()]
 
 
 @torch.no_grad()
@@ -203,20 +229,26 @@ def play(
         Returns by task, float32 [B, K], and lengths, int64 [B].
     """
     trace = Trace(past, item_features, num_tasks, history_length)
-    alive = torch.ones(len(past), dtype=torch.bool)
+    seats, alive = torch.arange(len(past)), torch.ones(len(past), dtype=torch.bool)
     returns = torch.zeros(len(past), num_tasks)
     lengths = torch.zeros(len(past), dtype=torch.int64)
     player.start(past)
     for _ in range(max_steps):
         slates = player.choose(trace.observe(task_weights))
         rewards, responses, left = world.answer(slates)
-        returns += rewards.sum(1) * alive[:, None]
-        lengths += alive
+        returns[seats] += rewards.sum(1) * alive[:, None]
+        lengths[seats] += alive
         player.watch(slates, responses)
         trace.add(slates, responses)
         alive &= ~left
-        if not alive.any():
+        rows = alive.nonzero()[:, 0]
+        if not len(rows):
             break
+        if len(rows) < _SEATS_FILLED * len(alive):
+            world.keep(rows)
+            player.keep(rows)
+            trace.keep(rows)
+            seats, task_weights, alive = seats[rows], task_weights[rows], alive[rows]
     return returns, lengths
 
 

@@ -18,7 +18,8 @@ from rl.policy.fragments import STATE_COLUMNS
 from rl.policy.network import SlatePolicy, candidate_keys
 from rl.policy.plackett_luce import sample_slates
 from rl.simulator.features import whitened_directions
-from rl.simulator.simulation import Ensemble, Observation
+from rl.simulator.simulation import Ensemble
+from rl.simulator.trace import Observation
 
 logger = logging.getLogger(__name__)
 
@@ -145,3 +146,7 @@ class _TiltedPlayer:
 
     def watch(self, slates: Tensor, responses: Tensor) -> None:
         """The observation holds all it needs."""
+
+    def keep(self, rows: Tensor) -> None:
+        """Of the tilts too."""
+        self.tilts = self.tilts[rows]

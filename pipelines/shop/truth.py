@@ -11,7 +11,7 @@ from torch import Tensor
 from pipelines.shop.logging_policy import ShopLog, plackett_luce
 from pipelines.shop.people import rows
 from pipelines.shop.worlds import World
-from rl.simulator.simulation import Observation
+from rl.simulator.trace import Observation
 from rl.tasks import Tasks
 
 
@@ -24,13 +24,26 @@ class ShopSessions:
         self.visitors = visitors
         self.dice = np.random.default_rng(seed)
         self.leaving = torch.zeros(0)  # [B] chance of leaving after the last slate
+        self.seats: Tensor | slice = slice(None)  # of the sessions under way, among all visitors
+        self._shown: Tensor | None = None  # int64 [visitors, L], the last slate of each
 
     def answer(self, slates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Rewards and responses [B, L, K], and who left."""
-        answer = self.world.answer(self.visitors, slates.numpy(), self.dice)
-        self.leaving = torch.from_numpy(answer.leaving)
-        rewards = torch.from_numpy(answer.responses * self.worth[slates.numpy()])
-        return rewards, torch.from_numpy(answer.responses), torch.from_numpy(answer.ended)
+        """Rewards and responses [B, L, K], and who left.
+
+        All visitors answer, those who left to their last slate: no session's luck hangs on which others left.
+        """
+        if self._shown is None:
+            self._shown = slates.clone()
+        self._shown[self.seats] = slates
+        answer = self.world.answer(self.visitors, self._shown.numpy(), self.dice)
+        responses = torch.from_numpy(answer.responses)[self.seats]
+        self.leaving = torch.from_numpy(answer.leaving)[self.seats]
+        rewards = responses * torch.from_numpy(self.worth)[slates]
+        return rewards, responses, torch.from_numpy(answer.ended)[self.seats]
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with the sessions at these rows alone."""
+        self.seats = rows if isinstance(self.seats, slice) else self.seats[rows]
 
 
 def response_worth(world: World, tasks: Tasks) -> NDArray[np.float32]:
@@ -79,6 +92,9 @@ class LoggingPlayer:
     def watch(self, slates: Tensor, responses: Tensor) -> None:
         """Nothing to learn."""
 
+    def keep(self, rows: Tensor) -> None:
+        """Nothing to forget."""
+
 
 class OraclePlayer:
     """Sees every hidden state of the live sessions; no real policy can.
@@ -103,7 +119,10 @@ class OraclePlayer:
         world, visitors = self.sessions.world, self.sessions.visitors
         now = (world.probabilities(visitors) * self.sessions.worth) @ self.weights
         worth = now + world.foresight(visitors) @ self.plan
-        return torch.from_numpy(worth).topk(self.length, -1).indices
+        return torch.from_numpy(worth)[self.sessions.seats].topk(self.length, -1).indices
 
     def watch(self, slates: Tensor, responses: Tensor) -> None:
         """Nothing to learn."""
+
+    def keep(self, rows: Tensor) -> None:
+        """Nothing to forget."""

@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rl.levers import DIVERSITY, EXPOSURE, LeversConfig
-from rl.simulator.simulation import Observation, Simulation, StepResult
+from rl.simulator.simulation import Simulation, StepResult
+from rl.simulator.trace import Observation
 
 _SHARE_MEMORY = 0.9  # of the running exposure a slate later
 _UNIT_MEMORY = 0.99  # of the running worth of a slate

@@ -9,17 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rl.simulator.response_model import ResponseModel
+from rl.simulator.trace import Observation, Trace
 from rl.tasks import Tasks
 
-Observation = dict[str, Tensor]
-SUMMARY_WIDTH = 8  # leading directions of the item features in the critic's summary
-SUMMARY_DECAYS = (0.5, 0.8, 0.95, 1.0)
 SHELF_BATCH = 32  # sessions whose whole catalogue is scored at once: what a cache holds
-
-
-def summary_width(num_tasks: int, feature_width: int) -> int:
-    """Width of the observation's ``summary``."""
-    return len(SUMMARY_DECAYS) * (2 * min(SUMMARY_WIDTH, feature_width) + num_tasks + 2)
 
 
 class StepResult(NamedTuple):
@@ -59,9 +52,10 @@ class Sessions:
         self.ensemble = ensemble
         self.generator = generator
         self.past = ensemble.past_features(past)
-        count = len(past)
+        self.began = count = len(past)
         self.tables = [member.item_table() for member in ensemble.members]
         self.member = torch.randint(len(ensemble.members), (count,), generator=generator)
+        self.seats = torch.arange(count)  # of the sessions under way, among all that began
         self.leaving = torch.zeros(count)  # chance of leaving after the last slate
         self.place([member.start(count) for member in ensemble.members])
 
@@ -79,6 +73,13 @@ class Sessions:
         self.states = states
         pairs = zip(self.ensemble.members, states, strict=True)
         self.contexts = [member.context(state, self.past) for member, state in pairs]  # M tensors [B, Z]
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with the sessions at these rows alone."""
+        self.past, self.member, self.leaving = self.past[rows], self.member[rows], self.leaving[rows]
+        self.states = [state[rows] for state in self.states]
+        self.contexts = [context[rows] for context in self.contexts]
+        self.seats = self.seats[rows]
 
     @torch.no_grad()
     def expected_rewards(self, slates: Tensor) -> tuple[Tensor, Tensor]:
@@ -128,7 +129,7 @@ class Sessions:
         pairs = zip(self.ensemble.members, self.contexts, strict=True)
         logits = torch.stack([member.leaving(context) for member, context in pairs])  # [M, B]
         self.leaving = torch.sigmoid(logits[self.member, each])
-        return mean, responses, torch.rand(len(slates), generator=self.generator) < self.leaving
+        return mean, responses, self._draw() < self.leaving
 
     @torch.no_grad()
     def follow(self, slates: Tensor, responses: Tensor) -> None:
@@ -140,10 +141,14 @@ class Sessions:
             states.append(member.advance(state, table, slates, responses, values, self.past))
         self.place(states)
 
+    def _draw(self, *shape: int) -> Tensor:
+        """Uniform draws [b, ...]. They fall for all that began: no session's luck hangs on which others left."""
+        return torch.rand(self.began, *shape, generator=self.generator)[self.seats]
+
     def _sample(self, chances: Tensor) -> Tensor:
         """Responses drawn along the funnel from joint chances [B, L, K]."""
         parents = self.ensemble.tasks.parents
-        draw = torch.rand(chances.shape, generator=self.generator)
+        draw = self._draw(*chances.shape[1:])
         if self.ensemble.members[0].shape.mode == "next_item":  # at most one item is taken
             draw[..., 0] = _exclusive(chances[..., 0], draw[:, 0, 0])
         out: list[Tensor] = []
@@ -161,60 +166,6 @@ def _exclusive(chances: Tensor, draw: Tensor) -> Tensor:
     upper = chances.cumsum(-1)
     hit = (draw[:, None] < upper) & (draw[:, None] >= upper - chances)
     return torch.where(hit, torch.zeros(()), torch.ones(()))
-
-
-class Trace:
-    """What the policy and its critic know of B sessions: history, and a fixed summary of all that was shown."""
-
-    def __init__(self, past: Tensor, features: Tensor, num_tasks: int, history_length: int) -> None:
-        self.past = past.clone()
-        width = min(SUMMARY_WIDTH, features.shape[1])
-        self.features = torch.cat([features[:, :width], torch.zeros(1, width)])  # last row: empty place
-        self.length = history_length
-        count = len(past)
-        self.items = torch.full((count, history_length), -1)
-        self.tasks = torch.full((count, history_length), -1)
-        self.sums = torch.zeros(count, len(SUMMARY_DECAYS), 2 * width + num_tasks + 2)
-        self.steps = torch.zeros(count, dtype=torch.int64)
-
-    def restart(self, rows: Tensor, past: Tensor) -> None:
-        """Forget the sessions at these rows."""
-        self.past[rows] = past
-        self.items[rows] = -1
-        self.tasks[rows] = -1
-        self.sums[rows] = 0.0
-        self.steps[rows] = 0
-
-    def add(self, slates: Tensor, responses: Tensor) -> None:
-        """Note a step: slates [B, L] and responses [B, L, K]."""
-        num_tasks = responses.shape[-1]
-        fired = (responses > 0).flatten(1)  # [B, L * K], by position, then task
-        items = slates[..., None].expand_as(responses).flatten(1)
-        tasks = torch.arange(num_tasks).expand_as(responses).flatten(1)
-        keep = torch.cat([self.items >= 0, fired], 1)
-        order = torch.argsort(keep.to(torch.int8), dim=1, stable=True)[:, -self.length :]
-        kept = keep.gather(1, order)
-        self.items = torch.where(kept, torch.cat([self.items, items], 1).gather(1, order), -1)
-        self.tasks = torch.where(kept, torch.cat([self.tasks, tasks], 1).gather(1, order), -1)
-        shown = self.features[slates]  # [B, L, P]
-        taken = (shown * responses.amax(-1, keepdim=True)).sum(1)
-        counts = responses.sum(1)
-        none = (counts.sum(-1, keepdim=True) == 0).float()
-        step = torch.cat([shown.mean(1), taken, counts, none, torch.ones_like(none)], -1)
-        decays = torch.tensor(SUMMARY_DECAYS)
-        scale = torch.where(decays < 1, 1 - decays, torch.full_like(decays, 0.05))
-        self.sums = self.sums * decays[:, None] + step[:, None] * scale[:, None]
-        self.steps += 1
-
-    def observe(self, task_weights: Tensor) -> Observation:
-        """Copies of what is known now."""
-        return {
-            "past": self.past.clone(),
-            "history_items": self.items.clone(),
-            "history_tasks": self.tasks.clone(),
-            "summary": self.sums.flatten(1),
-            "task_weights": task_weights.clone(),
-        }
 
 
 def draw_task_weights(

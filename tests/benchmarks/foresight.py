@@ -33,7 +33,8 @@ from pipelines.shop.logging_policy import make_shop
 from pipelines.shop.truth import LoggingPlayer, OraclePlayer, ShopSessions, live_sessions
 from pipelines.train import make_clone
 from rl.players import Player, PolicyPlayer
-from rl.simulator.simulation import Sessions, Trace
+from rl.simulator.simulation import Sessions
+from rl.simulator.trace import Trace
 from rl.tasks import build_tasks
 from rl.tilt import tilt_clone
 from tests.benchmarks.simulator import fitted_shop, of_size, world_parser

@@ -105,6 +105,9 @@ class Recorded:
     def watch(self, slates: Tensor, responses: Tensor) -> None:
         self.player.watch(slates, responses)
 
+    def keep(self, rows: Tensor) -> None:
+        self.player.keep(rows)
+
 
 def judge(player: Player, groups: tuple[str | None, ...], sessions: int) -> dict[str, float]:
     """Weighted return, diversity and the group's exposure of a player, always in the same sessions."""

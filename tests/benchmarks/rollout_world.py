@@ -16,8 +16,9 @@ from rl.policy.network import PolicyShape
 from rl.simulator.config import SimulatorConfig
 from rl.simulator.response_model import ResponseModel
 from rl.simulator.shape import response_shape
-from rl.simulator.simulation import Ensemble, Simulation, summary_width
+from rl.simulator.simulation import Ensemble, Simulation
 from rl.simulator.steps import Steps
+from rl.simulator.trace import summary_width
 from rl.tasks import TaskConfig, build_tasks
 
 TEXT_WIDTH = 384  # of the default encoder

@@ -3,9 +3,10 @@ import pytest
 import torch
 
 from rl.players import GreedyPlayer
-from rl.simulator.simulation import Sessions, Simulation, Trace, draw_task_weights, summary_width
+from rl.simulator.simulation import Sessions, Simulation, draw_task_weights
 from rl.simulator.steps import complete_funnel
 from rl.simulator.storage import ensemble_files, load_ensemble
+from rl.simulator.trace import Trace, summary_width
 from tests.unit.rl.simulator.ensembles import L, N, an_ensemble, two_tasks
 
 
