@@ -4,9 +4,10 @@
 
 The one policy trains on task weights drawn evenly between the two tasks, and is then asked for each of the points; the
 others train for one point each, with as many steps. All start from the same clone settings and simulator. The
-hypervolume is the area between the non-dominated returns and what the logging policy returns. The last line is one
-JSON object: ``front_hypervolume``, the one policy's over the others', and ``front_monotone``, the rank correlation of
-the second task's weight with its return, the worse of its own and of the first task's.
+hypervolume is the area between the non-dominated returns and the least that the logging policy or one of the others
+returns of each task: where tasks are at odds nobody may return more of both than the log. The last line is one JSON
+object: ``front_hypervolume``, the one policy's over the others', and ``front_monotone``, the rank correlation of the
+second task's weight with its return, the worse of its own and of the first task's.
 """
 
 import argparse
@@ -131,11 +132,12 @@ def main() -> None:
     for share, own_point, other in zip(shares, together, apart, strict=True):
         print(f"{share:8.2f}{own_point[0]:10.2f}{own_point[1]:10.2f}{other[0]:10.2f}{other[1]:10.2f}")
     ranks = [-1, 1] * spearmanr(np.column_stack([shares, np.array(together)])).statistic[0, 1:]
-    area = hypervolume(apart, reference)
+    least = np.minimum(reference, np.min(apart, 0))
+    area = hypervolume(apart, least)
     if not area:
-        print("None of those trained apart returns more of both tasks than the logging policy.")
+        print("Those trained apart span no area: each returns the least of one of the tasks.")
     figures = {
-        "front_hypervolume": round(hypervolume(together, reference) / area, 4) if area else None,
+        "front_hypervolume": round(hypervolume(together, least) / area, 4) if area else None,
         "front_monotone": round(float(ranks.min()), 4),
     }
     print(json.dumps(figures))
