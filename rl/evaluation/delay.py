@@ -4,13 +4,16 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import optimize, signal, stats
 
 from encoders.sessions import SPLITS, LoggedSlates, SessionLog
 from rl.tasks import Tasks
 
-WIDTH = 8  # leading directions of the embeddings that stand for a slate, and for a user's past
+WIDTH = 16  # leading directions of the embeddings that stand for a slate, and for a user's past
+DISCOUNT = 0.8  # worth of a reward a slate later: what comes much later is mostly noise
 MIN_SESSIONS = 50
+MAX_P = 0.05  # below which effects are found
+POWER = 0.8  # with which the test finds an effect that explains ``share_detectable``
 
 Floats = NDArray[np.float64]
 
@@ -21,6 +24,7 @@ class DelayTest:
 
     p_value: float
     share_explained: float  # of the variance that the controls leave, in [0, 1]
+    share_detectable: float  # the same, of an effect that would be found four times in five
     num_slates: int
     num_sessions: int
 
@@ -28,7 +32,7 @@ class DelayTest:
 def find_delay(log: SessionLog, embeddings: NDArray[np.float32], tasks: Tasks) -> DelayTest | None:
     """Regress what the train sessions earn after each slate on the slate's content, given what went before it.
 
-    The outcome is the weighted reward of all later slates of the session, 0 where it ended. The content is the
+    The outcome is the discounted weighted reward of the session's later slates, 0 where it ended. The content is the
     leading directions of the shown items' mean embedding, its likeness to what the session was shown before, and the
     share of items shown again. The controls are the user's past, the step, and what was shown and earned so far. The
     logging policy chose on no more than that in the made-up shop; in a log where it knew more, this is an association.
@@ -92,10 +96,25 @@ def wald_test(outcome: Floats, tested: Floats, controls: Floats, groups: NDArray
     np.add.at(scores, number, columns * residual[:, None])
     covariance = scores.T @ scores * num_groups / max(num_groups - 1, 1)
     if rank == 0 or not residual.any():
-        return DelayTest(1.0, 0.0, len(outcome), num_groups)
+        return DelayTest(1.0, 0.0, 1.0, len(outcome), num_groups)
     wald = float(effect @ np.linalg.pinv(covariance) @ effect)
-    share = float((effect**2).sum() / max((left**2).sum(), 1e-300))
-    return DelayTest(float(stats.f.sf(wald / rank, rank, num_groups - 1)), share, len(outcome), num_groups)
+    variance = max(float((left**2).sum()), 1e-300)
+    needed = (
+        _noncentrality(rank, num_groups - 1) * np.trace(covariance) / rank
+    )  # of the effect's squared length
+    return DelayTest(
+        float(stats.f.sf(wald / rank, rank, num_groups - 1)),
+        float((effect**2).sum()) / variance,
+        min(1.0, float(needed) / variance),
+        len(outcome),
+        num_groups,
+    )
+
+
+def _noncentrality(rank: int, freedom: int) -> float:
+    """What an F statistic must have to be beyond ``MAX_P`` with ``POWER``."""
+    edge = stats.f.isf(MAX_P, rank, freedom)
+    return float(optimize.brentq(lambda far: stats.ncf.sf(edge, rank, freedom, far) - POWER, 1e-6, 1e4))
 
 
 def _basis(columns: Floats) -> Floats:
@@ -138,9 +157,13 @@ def _before(values: Floats, first: NDArray[np.int64]) -> Floats:
 
 
 def _after(values: Floats, session: NDArray[np.int64]) -> Floats:
-    """Sum of the session's later rows. [R]."""
-    total = np.append(0.0, np.cumsum(values))
-    return np.asarray(total[np.searchsorted(session, session, side="right")] - total[1:])
+    """Discounted sum of the session's later rows, the next one in full. [R]."""
+    every = np.append(
+        signal.lfilter([1.0], [1.0, -DISCOUNT], values[::-1])[::-1], 0.0
+    )  # of later sessions' too
+    end = np.searchsorted(session, session, side="right")
+    within = every[:-1] - DISCOUNT ** (end - np.arange(len(values))) * every[end]
+    return np.asarray((within - values) / DISCOUNT)
 
 
 def _repeats(items: NDArray[np.int64], first: NDArray[np.int64]) -> Floats:

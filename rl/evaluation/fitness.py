@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoders.sessions import LoggedSlates, SessionLog
-from rl.evaluation.delay import DelayTest
+from rl.evaluation.delay import MAX_P, DelayTest
 from rl.evaluation.intervals import Estimate
 from rl.evaluation.report import Returns, Setting, weighted_gain
 
 MIN_STEPS = 3  # decisions that a session needs for the first to matter to the last
 MIN_SHARE = 0.5  # of sessions that should have so many, and of slates whose propensity should be known
-MAX_P = 0.01  # of the test for delayed effects
+MEANT = 0.002  # share of later rewards' variance: a smaller effect than that pays nobody to look ahead
 SIMPLE = ("clone", "greedy", "bandit")  # what reinforcement learning has to beat to be worth its trouble
 
 
@@ -112,6 +112,7 @@ def delay_check(delay: DelayTest | None) -> Check:
     figures: Mapping[str, float | int | None] = {
         "p": delay.p_value,
         "share_explained": delay.share_explained,
+        "share_detectable": delay.share_detectable,
         "slates": delay.num_slates,
         "sessions": delay.num_sessions,
     }
@@ -121,14 +122,17 @@ def delay_check(delay: DelayTest | None) -> Check:
     )
     if delay.p_value < MAX_P:
         return Check(question, "yes", f"Yes: {text}.", figures)
-    return Check(question, "no", f"Not shown: {text}.", figures)
+    seen = f"an effect that explains {delay.share_detectable:.2%} would be found four times in five"
+    if delay.share_detectable > MEANT:
+        return Check(question, "unknown", f"Unknown: {text}. Too few slates: only {seen}.", figures)
+    return Check(question, "no", f"Not shown: {text}; {seen}.", figures)
 
 
 def promise_check(log: SessionLog, length: Check, delay: Check) -> Check:
     """Can looking ahead pay here? Said of the log alone, before anything is trained.
 
-    A policy learns to look ahead only from what the log shows of later effects. Where none are shown, there are none,
-    or the sessions are too few, or they vary too little in what they were shown; the test cannot tell which.
+    A policy learns to look ahead only from what the log shows of later effects. Where none are shown by sessions enough
+    to show them, there are none, or the slates vary too little; the test cannot tell which.
     """
     question = "Can looking ahead pay on this log?"
     sessions = int((session_steps(log) > 0).sum())
@@ -136,12 +140,17 @@ def promise_check(log: SessionLog, length: Check, delay: Check) -> Check:
     if length.answer == "no":
         reason = "Not to be expected: few sessions go on for long enough. Clone or greedy will do as well."
         return Check(question, "no", reason, figures)
-    if delay.answer == "unknown":
+    if delay.answer == "unknown" and not delay.figures:
         return Check(question, "unknown", "Unknown: log what is shown, then this can be told.", figures)
+    if delay.answer == "unknown":
+        reason = (
+            f"Unknown: {sessions:,} sessions are too few to show whether slates change what comes after them."
+        )
+        return Check(question, "unknown", reason, figures)
     if delay.answer == "no":
         reason = (
             f"Not to be expected: {sessions:,} sessions show no later effect of a slate. Either there is none, and "
-            "clone or greedy will do as well, or it takes more sessions, or a logging policy that varies more."
+            "clone or greedy will do as well, or it takes a logging policy that varies more."
         )
         return Check(question, "no", reason, figures)
     reason = f"Yes: {sessions:,} sessions show that slates change what comes after them."

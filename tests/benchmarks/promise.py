@@ -4,7 +4,7 @@
 
 Each shop's log goes through ``slatewise demo``. The table has the word of ``fit-simulator`` and, in the shop's truth,
 PPO's gain over the best of popular, clone, greedy and bandit with its 95% interval. The word is right where "yes" meets
-a gain above 0, and anything else one that is not.
+a gain above 0, and "no" one that is not; "unknown" promises nothing.
 """
 
 import argparse
@@ -65,15 +65,18 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 found = play_shop(seed, changes, Path(folder) / "run", overrides)
             gains = found["gain"] - found["half"] > 0
-            right.append((found["answer"] == "yes") == gains)
+            told = found["answer"] != "unknown"
+            if told:
+                right.append((found["answer"] == "yes") == gains)
             interval = f"{found['gain']:+.2f} +- {found['half']:.2f}"
             lines.append(
                 f"{seed:<6}{name:<22}{found['answer']:<10}{found['ppo']:>7.2f}  {interval:<16} over {found['best']:<9}"
-                f"{'right' if right[-1] else 'WRONG':<7}{time.monotonic() - started:>6.0f} s"
+                f"{('right' if right[-1] else 'WRONG') if told else 'open':<7}{time.monotonic() - started:>6.0f} s"
             )
     print(f"\n{'seed':<6}{'shop':<22}{'promise':<10}{'ppo':>7}  true gain")
     print("\n".join(lines))
-    print(json.dumps({"promise_right": sum(right) / len(right), "num_shops": len(right)}))
+    share = sum(right) / len(right) if right else None
+    print(json.dumps({"promise_right": share, "num_told": len(right), "num_shops": len(lines)}))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from encoders.sessions import LoggedSlates, SessionLog
+from rl.evaluation import delay
 from rl.evaluation.delay import find_delay, wald_test
 from rl.evaluation.fitness import build_fitness, log_checks, policy_checks
 from rl.evaluation.report import Setting
@@ -72,6 +73,33 @@ def test_wald_test_of_one_column_and_independent_rows_is_close_to_the_t_test():
     assert test.share_explained == pytest.approx(stats.linregress(x, y).rvalue ** 2, rel=1e-6)
 
 
+def test_an_effect_of_the_detectable_size_is_found_four_times_in_five():
+    rng = np.random.default_rng(2)
+    sessions = np.repeat(np.arange(200), 4)
+    x = rng.normal(size=(800, 3))
+    share = wald_test(rng.normal(size=800), x, np.ones((800, 1)), sessions).share_detectable
+    size = np.sqrt(share / (1 - share))  # of the effect, where the noise has a deviation of 1
+
+    p_values = [
+        wald_test(size * x[:, 0] + rng.normal(size=800), x, np.ones((800, 1)), sessions).p_value
+        for _ in range(300)
+    ]
+
+    assert share == pytest.approx(0.0136, rel=0.15)  # a noncentrality of 10.9 over 800 rows
+    assert np.mean(np.array(p_values) < 0.05) == pytest.approx(0.8, abs=0.07)
+
+
+def test_later_rewards_are_discounted_within_their_session():
+    rng = np.random.default_rng(3)
+    session, reward = np.repeat([3, 5, 9], [4, 1, 60]), rng.random(65)
+
+    later = delay._after(reward, session)
+
+    for row in range(65):
+        same = [r for r in range(row + 1, 65) if session[r] == session[row]]
+        assert later[row] == pytest.approx(sum(reward[r] * delay.DISCOUNT ** (r - row - 1) for r in same))
+
+
 def test_rows_repeated_within_a_session_do_not_count_twice():
     rng = np.random.default_rng(1)
     x, y = rng.normal(size=80), rng.normal(size=80)
@@ -108,13 +136,26 @@ def test_log_without_slates_has_no_propensities_and_unknown_delay():
 
 
 def test_log_without_later_effects_promises_nothing():
-    plain, short = shop_log(delay=0.0), session_log([[(0, 0)]] * 9 + [[(0, 0), (1, 0), (2, 0)]], [0] * 10)
+    plain, short = (
+        shop_log(0.0, sessions=4000),
+        session_log([[(0, 0)]] * 9 + [[(0, 0), (1, 0), (2, 0)]], [0] * 10),
+    )
 
-    without = log_checks(plain, find_delay(plain, EMBEDDINGS, TASKS))[-1]
+    shown, without = log_checks(plain, find_delay(plain, EMBEDDINGS, TASKS))[-2:]
     brief = log_checks(short, None)[-1]
 
-    assert without.answer == "no" and "400 sessions show no later effect" in without.reason
+    assert shown.answer == "no" and "would be found four times in five" in shown.reason
+    assert without.answer == "no" and "4,000 sessions show no later effect" in without.reason
     assert brief.answer == "no" and "few sessions go on for long enough" in brief.reason
+
+
+def test_too_few_slates_to_show_an_effect_are_said_to_be_too_few():
+    few = shop_log(0.0, sessions=100)
+
+    shown, promise = log_checks(few, find_delay(few, EMBEDDINGS, TASKS))[-2:]
+
+    assert shown.answer == "unknown" and "Too few slates" in shown.reason
+    assert promise.answer == "unknown" and "100 sessions are too few" in promise.reason
 
 
 def test_propensities_unknown_or_without_choice_do_not_count():
