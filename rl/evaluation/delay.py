@@ -34,8 +34,9 @@ def find_delay(log: SessionLog, embeddings: NDArray[np.float32], tasks: Tasks) -
 
     The outcome is the discounted weighted reward of the session's later slates, 0 where it ended. The content is the
     leading directions of the shown items' mean embedding, its likeness to what the session was shown before, and the
-    share of items shown again. The controls are the user's past, the step, and what was shown and earned so far. The
-    logging policy chose on no more than that in the made-up shop; in a log where it knew more, this is an association.
+    share of items shown again. The controls are the user's past, the step, what was shown and earned so far, and the
+    share to be expected again. The logging policy chose on no more than that in the made-up shop; in a log where it
+    knew more, this is an association.
 
     Returns:
         None where there are no slates, or too few sessions have two of them.
@@ -52,6 +53,7 @@ def find_delay(log: SessionLog, embeddings: NDArray[np.float32], tasks: Tasks) -
     earlier = _before(shown, first)
     step = np.arange(len(session)) - first
     counts = np.maximum(step, 1)[:, None]
+    again, expected = _repeats(slates.items[kept], first)
     controls = np.column_stack(
         [
             np.ones(len(session)),
@@ -61,10 +63,11 @@ def find_delay(log: SessionLog, embeddings: NDArray[np.float32], tasks: Tasks) -
             _leading(log.past[log.split == SPLITS.index("train")], log.past)[session],
             earlier / counts,
             _before(reward[:, None], first),
+            expected,
         ]
     )
     likeness = (shown * earlier / counts).sum(axis=1)
-    content = np.column_stack([shown, likeness, (shown**2).sum(axis=1), _repeats(slates.items[kept], first)])
+    content = np.column_stack([shown, likeness, (shown**2).sum(axis=1), again])
     later = _after(reward, session)
     if len(np.unique(session[step > 0])) < MIN_SESSIONS:
         return None
@@ -166,12 +169,17 @@ def _after(values: Floats, session: NDArray[np.int64]) -> Floats:
     return np.asarray((within - values) / DISCOUNT)
 
 
-def _repeats(items: NDArray[np.int64], first: NDArray[np.int64]) -> Floats:
-    """Share of a slate's items that the session was shown before. [R]."""
+def _repeats(items: NDArray[np.int64], first: NDArray[np.int64]) -> tuple[Floats, Floats]:
+    """Share of a slate's items that the session was shown before, and what is to be expected of it. [R] twice.
+
+    Both rise over a session. What the one has beyond the other is chance, and stands for nothing else that rises.
+    """
     row, column = np.nonzero(items >= 0)
-    pair = first[row] * (int(items.max()) + 1) + items[row, column]
-    _, earliest = np.unique(pair, return_index=True)
-    fresh = np.zeros(len(pair), dtype=bool)
+    shown = items[row, column]
+    _, earliest = np.unique(first[row] * (int(items.max()) + 1) + shown, return_index=True)
+    fresh = np.zeros(len(row), dtype=bool)
     fresh[earliest] = True  # rows ascend, so the first showing is the earliest
-    again = np.bincount(row, weights=~fresh, minlength=len(items))
-    return np.asarray(again / np.maximum((items >= 0).sum(axis=1), 1))
+    again = np.bincount(row, weights=~fresh, minlength=len(items)) / np.maximum((items >= 0).sum(axis=1), 1)
+    rate = np.bincount(shown) / len(shown)
+    new = np.asarray(np.bincount(row, weights=fresh * rate[shown], minlength=len(items)), np.float64)
+    return np.asarray(again), _before(new[:, None], first)[:, 0]

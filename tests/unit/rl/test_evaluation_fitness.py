@@ -17,6 +17,18 @@ TASKS = build_tasks({"view": TaskConfig()})
 SETTING = Setting("ppo", ("view",), np.ones(1, np.float32), 0.95)
 
 
+def logged(rows: list, propensity: float) -> LoggedSlates:
+    """Slates of two from session, items, clicks and behaviours before of each."""
+    return LoggedSlates(
+        session=np.array([row[0] for row in rows]),
+        items=np.array([row[1] for row in rows]),
+        responses=np.array([row[2] for row in rows], np.float32)[..., None],
+        values=np.zeros((len(rows), 2, 1), np.float32),
+        propensities=np.full((len(rows), 2), propensity),
+        behaviours_before=np.array([row[3] for row in rows]),
+    )
+
+
 def shop_log(delay: float, seed: int = 0, sessions: int = 400, propensity: float = 0.5) -> SessionLog:
     """Slates of two of eight items, drawn evenly; items 0 to 3 raise the later clicks' chance by ``delay``."""
     rng = np.random.default_rng(seed)
@@ -30,15 +42,7 @@ def shop_log(delay: float, seed: int = 0, sessions: int = 400, propensity: float
             own += [(int(item), 0) for item in slate[clicks]]
             boost += delay * float((slate < 4).mean() - 0.5)
         acts.append(own)
-    slates = LoggedSlates(
-        session=np.array([row[0] for row in rows]),
-        items=np.array([row[1] for row in rows]),
-        responses=np.array([row[2] for row in rows], np.float32)[..., None],
-        values=np.zeros((len(rows), 2, 1), np.float32),
-        propensities=np.full((len(rows), 2), propensity),
-        behaviours_before=np.array([row[3] for row in rows]),
-    )
-    log = session_log(acts, [0] * sessions, slates=slates)
+    log = session_log(acts, [0] * sessions, slates=logged(rows, propensity))
     return replace(log, past=rng.normal(size=(sessions, 3)).astype(np.float32))
 
 
@@ -58,6 +62,31 @@ def test_without_delayed_effects_false_alarms_are_as_rare_as_claimed():
 
     assert np.mean(np.array(p_values) < 0.1) < 0.2
     assert np.mean(np.array(p_values) < 0.5) == pytest.approx(0.5, abs=0.17)
+
+
+def test_what_rises_over_a_session_is_no_delayed_effect():
+    """Who is content stays, so later steps earn more; and more of what they show was shown before."""
+
+    def p_value(seed: int) -> float:
+        rng = np.random.default_rng(seed)
+        rows, acts = [], []
+        for session in range(600):
+            content, own = rng.random() < 0.5, []
+            for _ in range(40 if content else 3):
+                slate = rng.permutation(8)[:2]
+                clicks = rng.random(2) < (0.9 if content else 0.05)
+                rows.append((session, slate, clicks, len(own)))
+                own += [(int(item), 0) for item in slate[clicks]]
+            acts.append(own)
+        log = session_log(acts, [0] * 600, slates=logged(rows, 0.5))
+        test = find_delay(replace(log, past=rng.normal(size=(600, 3)).astype(np.float32)), EMBEDDINGS, TASKS)
+        assert test is not None
+        return test.p_value
+
+    p_values = np.array([p_value(seed) for seed in range(20)])
+
+    assert np.mean(p_values < 0.1) <= 0.3
+    assert np.median(p_values) > 0.2
 
 
 def test_wald_test_of_one_column_and_independent_rows_is_close_to_the_t_test():
