@@ -12,7 +12,7 @@ from rl.tasks import Tasks
 WIDTH = 16  # leading directions of the embeddings that stand for a slate, and for a user's past
 DISCOUNT = 0.8  # worth of a reward a slate later: what comes much later is mostly noise
 MIN_SESSIONS = 50
-MAX_P = 0.05  # below which effects are found
+MAX_P = 0.01  # below which effects are found
 POWER = 0.8  # with which the test finds an effect that explains ``share_detectable``
 
 Floats = NDArray[np.float64]
@@ -102,13 +102,11 @@ def wald_test(outcome: Floats, tested: Floats, controls: Floats, groups: NDArray
         return DelayTest(1.0, 0.0, 1.0, len(outcome), num_groups)
     wald = float(effect @ np.linalg.pinv(covariance) @ effect)
     variance = max(float((left**2).sum()), 1e-300)
-    needed = (
-        _noncentrality(rank, num_groups - 1) * np.trace(covariance) / rank
-    )  # of the effect's squared length
+    needed = _noncentrality(rank, num_groups - 1) * float(np.trace(covariance)) / rank  # squared length
     return DelayTest(
         float(stats.f.sf(wald / rank, rank, num_groups - 1)),
         float((effect**2).sum()) / variance,
-        min(1.0, float(needed) / variance),
+        min(1.0, needed / variance),
         len(outcome),
         num_groups,
     )
@@ -161,9 +159,8 @@ def _before(values: Floats, first: NDArray[np.int64]) -> Floats:
 
 def _after(values: Floats, session: NDArray[np.int64]) -> Floats:
     """Discounted sum of the session's later rows, the next one in full. [R]."""
-    every = np.append(
-        signal.lfilter([1.0], [1.0, -DISCOUNT], values[::-1])[::-1], 0.0
-    )  # of later sessions' too
+    with_next_sessions = signal.lfilter([1.0], [1.0, -DISCOUNT], values[::-1])[::-1]
+    every = np.append(with_next_sessions, 0.0)
     end = np.searchsorted(session, session, side="right")
     within = every[:-1] - DISCOUNT ** (end - np.arange(len(values))) * every[end]
     return np.asarray((within - values) / DISCOUNT)
