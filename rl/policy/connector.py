@@ -1,5 +1,6 @@
 """From fragments to the train batch: values, advantages per task, credit per position, running moments."""
 
+from abc import abstractmethod
 from typing import Any
 
 import numpy as np
@@ -15,23 +16,51 @@ from rl.policy.fragments import OBSERVATION_COLUMNS, STATE_COLUMNS, Fragment
 from rl.policy.module import SlateModule
 from rl.policy.moments import moments
 
+ROWS = "rows"
 _LEAST_SCALE = 1e-6
 _LEAST_DEVIATION = 0.1  # over the mean row's: weights on noise alone are not followed
 
 
-class FragmentsToBatch(ConnectorV2):  # type: ignore[misc]
-    """The whole learner pipeline."""
+class RoundToBatch(ConnectorV2):  # type: ignore[misc]
+    """The whole learner pipeline: makes a round's train batch, keeps it, and hands RLlib its row numbers.
+
+    RLlib shuffles, slices and joins all columns that it is handed, which copies each of them several times an epoch.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._columns: dict[str, Tensor] = {}
+
+    def __call__(self, *, rl_module: Any, episodes: list[Fragment], **kwargs: Any) -> dict[str, Any]:
+        """Numbers of the batch's M rows, shuffled: RLlib does not shuffle the first epoch. int64 [M]."""
+        self._columns = self.build(rl_module[DEFAULT_MODULE_ID].unwrapped(), episodes)
+        slates = self._columns["slates"]
+        return {DEFAULT_MODULE_ID: {ROWS: torch.randperm(len(slates)).to(slates.device)}}
+
+    @abstractmethod
+    def build(self, module: Any, fragments: list[Fragment]) -> dict[str, Tensor]:
+        """The train batch: columns [M, ...]."""
+
+    def minibatch(self, numbered: dict[str, Any]) -> dict[str, Tensor]:
+        """The columns of numbered rows."""
+        rows = numbered[ROWS]
+        return {name: column.index_select(0, rows) for name, column in self._columns.items()}
+
+    def forget(self) -> None:
+        """Frees the round's columns."""
+        self._columns = {}
+
+
+class FragmentsToBatch(RoundToBatch):
+    """PPO's: every step of the fragments once."""
 
     def __init__(self, settings: PPOSettings) -> None:
         super().__init__()
         self.settings = settings
 
-    def __call__(self, *, rl_module: Any, episodes: list[Fragment], **kwargs: Any) -> dict[str, Any]:
-        """Train batch of M = B * S shuffled rows: RLlib does not shuffle the first epoch."""
-        module = rl_module[DEFAULT_MODULE_ID].unwrapped()
-        batch = build_train_batch(module, episodes, self.settings)
-        order = torch.randperm(len(batch["slates"])).to(batch["slates"].device)
-        return {DEFAULT_MODULE_ID: {name: column[order] for name, column in batch.items()}}
+    def build(self, module: SlateModule, fragments: list[Fragment]) -> dict[str, Tensor]:
+        """M = B * S rows, see ``build_train_batch``."""
+        return build_train_batch(module, fragments, self.settings)
 
 
 @torch.no_grad()

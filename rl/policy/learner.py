@@ -12,7 +12,7 @@ from torch import Tensor
 from rl.policy.advantage import clipped_objective
 from rl.policy.balance import project_conflicts
 from rl.policy.config import PPOSettings
-from rl.policy.connector import FragmentsToBatch
+from rl.policy.connector import FragmentsToBatch, RoundToBatch
 from rl.policy.moments import average
 from rl.policy.plackett_luce import slate_terms
 from rl.policy.safety import NOT_FINITE
@@ -36,12 +36,13 @@ class MultiTaskPPOLearner(PPOTorchLearner):  # type: ignore[misc]
         )
         self._orders = torch.Generator().manual_seed(0)  # the same for all learners
         self._measured = False  # GradNorm has seen the round's gradients
+        self._batches = self.make_connector()
         if self._learner_connector is not None:
-            self.connect()
+            self._learner_connector.append(self._batches)
 
-    def connect(self) -> None:
-        """Appends the connector that makes the train batch."""
-        self._learner_connector.append(FragmentsToBatch(self.settings))
+    def make_connector(self) -> RoundToBatch:
+        """What makes the train batch."""
+        return FragmentsToBatch(self.settings)
 
     def learning_rate(self) -> float:
         """At the start."""
@@ -73,6 +74,12 @@ class MultiTaskPPOLearner(PPOTorchLearner):  # type: ignore[misc]
             self._set_optimizer_lr(optimizer, lr=self.learning_rate() * share)
         self._actor_stopped = self._broken = self._measured = False
         self._clone_kls = []
+
+    def _update(self, batch: dict[str, Any]) -> tuple[Any, Any, Any]:
+        """A gradient step on numbered rows of the round."""
+        minibatch = {module_id: self._batches.minibatch(numbered) for module_id, numbered in batch.items()}
+        taken: tuple[Any, Any, Any] = super()._update(minibatch)
+        return taken
 
     def compute_loss_for_module(
         self, *, module_id: str, config: Any, batch: dict[str, Any], fwd_out: dict[str, Tensor]
@@ -184,6 +191,7 @@ class MultiTaskPPOLearner(PPOTorchLearner):  # type: ignore[misc]
     def after_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
         """Ends a round: moves the KL price towards its target."""
         super().after_gradient_based_update(timesteps=timesteps)
+        self._batches.forget()
         target = self.settings.kl_target
         if target is None or not self._clone_kls:
             return

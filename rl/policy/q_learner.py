@@ -5,13 +5,13 @@ from collections import deque
 from typing import Any
 
 import torch
-from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.learner.learner import ENTROPY_KEY, POLICY_LOSS_KEY, VF_LOSS_KEY
 from torch import Tensor
 from torch.nn import functional as F
 
 from rl.policy.config import DQNSettings
+from rl.policy.connector import RoundToBatch
 from rl.policy.fragments import OBSERVATION_COLUMNS, STATE_COLUMNS, Fragment
 from rl.policy.item_values import item_values, temporal_difference_targets
 from rl.policy.learner import MultiTaskPPOLearner
@@ -81,8 +81,8 @@ class SlateQModule(SlateModule):
         }
 
 
-class ReplayToBatch(ConnectorV2):  # type: ignore[misc]
-    """The whole learner pipeline: rows of the latest rounds, drawn evenly, with their targets."""
+class ReplayToBatch(RoundToBatch):
+    """Rows of the latest rounds, drawn evenly, with their targets."""
 
     def __init__(self, settings: DQNSettings, discount: float) -> None:
         super().__init__()
@@ -90,21 +90,14 @@ class ReplayToBatch(ConnectorV2):  # type: ignore[misc]
         self.rounds: deque[list[Fragment]] = deque(maxlen=settings.replay_rounds)
         self.entropy = float("nan")
 
-    def __call__(self, *, rl_module: Any, episodes: list[Fragment], **kwargs: Any) -> dict[str, Any]:
-        """Train batch of M = num_updates * batch_rows rows."""
-        module = rl_module[DEFAULT_MODULE_ID].unwrapped()
-        self.rounds.append(episodes)
-        self.entropy = -float(sum(f.columns["log_probs"].mean() for f in episodes)) / len(episodes)
+    def build(self, module: SlateQModule, fragments: list[Fragment]) -> dict[str, Tensor]:
+        """M = num_updates * batch_rows rows."""
+        self.rounds.append(fragments)
+        self.entropy = -float(sum(f.columns["log_probs"].mean() for f in fragments)) / len(fragments)
         rows = draw_rows([f for past in self.rounds for f in past], self.settings)
         device = module.actor.item_embeddings.device
-        return {
-            DEFAULT_MODULE_ID: build_q_batch(
-                module,
-                {name: column.to(device) for name, column in rows.items()},
-                self.settings,
-                self.discount,
-            )
-        }
+        on_device = {name: column.to(device) for name, column in rows.items()}
+        return build_q_batch(module, on_device, self.settings, self.discount)
 
 
 def draw_rows(fragments: list[Fragment], settings: DQNSettings) -> dict[str, Tensor]:
@@ -124,8 +117,7 @@ def draw_rows(fragments: list[Fragment], settings: DQNSettings) -> dict[str, Ten
         }
         part |= {f"next_{name}": columns[name][session, step + 1] for name in OBSERVATION_COLUMNS}
         parts.append(part)
-    order = torch.randperm(count)
-    return {name: torch.cat([part[name] for part in parts])[order] for name in parts[0]}
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
 @torch.no_grad()
@@ -155,12 +147,12 @@ def build_q_batch(
 class SlateQLearner(MultiTaskPPOLearner):
     """``learner_config_dict`` holds PPO's ``settings`` and ``num_steps``, and ``dqn`` (DQNSettings)."""
 
-    def connect(self) -> None:
-        """Appends the connector that replays."""
+    def make_connector(self) -> ReplayToBatch:
+        """What replays."""
         self.dqn: DQNSettings = self.config.learner_config_dict["dqn"]
         self._rounds = 0
         self._replay = ReplayToBatch(self.dqn, self.settings.discount)
-        self._learner_connector.append(self._replay)
+        return self._replay
 
     def learning_rate(self) -> float:
         """At the start."""

@@ -4,10 +4,11 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from ray.rllib.core import DEFAULT_MODULE_ID
 
 from rl.policy.balance import TaskBalance
 from rl.policy.config import PPOSettings
-from rl.policy.connector import build_train_batch, weigh_advantages
+from rl.policy.connector import ROWS, FragmentsToBatch, build_train_batch, weigh_advantages
 from rl.policy.fragments import STATE_COLUMNS, Fragment
 from rl.policy.module import SlateModule
 from rl.policy.network import PolicyShape
@@ -91,6 +92,22 @@ def test_train_batch_keeps_each_row_together(module):
     assert torch.allclose(
         module.critic.reward_head.denormalise(batch["reward_targets"][row]), rewards, atol=1e-5
     )
+
+
+def test_minibatches_hold_every_row_once_and_in_one_piece(module):
+    whole, connector = fragment(), FragmentsToBatch(PPOSettings())
+
+    numbered = connector(rl_module={DEFAULT_MODULE_ID: module}, episodes=whole.split(2))[DEFAULT_MODULE_ID]
+
+    assert set(numbered) == {ROWS}
+    assert numbered[ROWS].tolist() != list(range(20))
+    assert sorted(numbered[ROWS].tolist()) == list(range(20))
+    for rows in numbered[ROWS].split(7):
+        batch = connector.minibatch({ROWS: rows})
+        for name in ("past", "slates", "log_probs"):
+            logged = torch.from_numpy(whole.columns[name])[:, :5].flatten(0, 1)
+            assert torch.equal(batch[name], logged[rows])
+        assert {len(column) for column in batch.values()} == {len(rows)}
 
 
 def test_rare_task_is_blown_up_only_on_request():
