@@ -66,6 +66,7 @@ ENTRIES: dict[str, Entry] = {
             "rl.tasks",
             "rl.slate_length",
             "rl.history_length",
+            "rl.clone_share",
             "rl.temperature",
             "rl.clone",
             "rl.tilt",

@@ -69,7 +69,7 @@ def train_policy(
         None,
         "; ".join(one.stopped for one in learned if one.stopped) or None,
     )
-    trained = cooled(trained, judge, config)
+    trained = settled(trained, judge, config)
     if config.rl.levers.in_training:  # which a tilt knows nothing of
         return trained
     users = torch.from_numpy(log.past[log.sessions("train")])
@@ -77,20 +77,27 @@ def train_policy(
     return better_of(trained, tilted, judge, config)
 
 
-def cooled(trained: TrainedPolicy, judge: Callable[[SlatePolicy], Record], config: Config) -> TrainedPolicy:
-    """Clone and policy at ``rl.temperature``; the policy stays as trained where the held-out simulator finds it better.
+def settled(trained: TrainedPolicy, judge: Callable[[SlatePolicy], Record], config: Config) -> TrainedPolicy:
+    """The policy ``rl.clone_share`` of the way back to the clone, and both at ``rl.temperature``.
 
-    The bonus for entropy keeps slates varied up to the last round, more than what was learned calls for.
+    Training ends beyond what the log can vouch for; and its bonus for entropy keeps slates varied up to the last
+    round, more than what was learned calls for. The policy stays as trained where the held-out simulator finds that
+    clearly better.
+
+    Source:
+        Wortsman et al. 2022, arXiv:2109.01903 (weights between those of a start and of what was trained from it).
     """
-    temperature = config.rl.temperature
-    if temperature == 1:
+    share, temperature = config.rl.clone_share, config.rl.temperature
+    if share == 0 and temperature == 1:
         return trained
-    policy, clone = (one.at_temperature(temperature) for one in (trained.policy, trained.clone))
+    policy = trained.policy.towards(trained.clone, share).at_temperature(temperature)
+    clone = trained.clone.at_temperature(temperature)
     look = judge(policy)
     worse = clearly_worse(look, trained.look, config.rl.ppo.judge_tolerance)
     logger.info(
-        "train: held-out return %.3f at temperature %g, %.3f as trained; the %s is kept",
+        "train: held-out return %.3f with %g of the clone, at temperature %g, %.3f as trained; the %s is kept",
         look["held_out/weighted"],
+        share,
         temperature,
         trained.look["held_out/weighted"],
         "latter" if worse else "former",
@@ -218,6 +225,7 @@ TRAIN = Stage(
         "rl.tasks",
         "rl.slate_length",
         "rl.history_length",
+        "rl.clone_share",
         "rl.temperature",
         "rl.clone",
         "rl.tilt",

@@ -29,6 +29,7 @@ QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",  # it prints every trial's traceback
 }
 TRIAL = {  # whatever is searched for: each in a process of its own, as trained, and none against the rival tilt
+    "rl.clone_share": 0.0,
     "rl.temperature": 1.0,
     "rl.ppo.num_seeds": 1,
     "rl.ppo.num_env_runners": 0,

@@ -32,8 +32,14 @@ class RLConfig(BaseModel):
     history_length: int = Field(
         32, ge=1, le=512, description="Latest behaviours of the session a state holds, H."
     )
+    clone_share: float = Field(
+        0.3,
+        ge=0,
+        lt=1,
+        description="How far trained weights go back to the clone's: training ends beyond what the log can vouch for.",
+    )
     temperature: float = Field(
-        0.5,
+        0.3,
         gt=0,
         description="Trained clone and policy divide their scores by it: below 1 slates are surer, and explore less.",
     )

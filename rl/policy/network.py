@@ -201,6 +201,15 @@ class SlatePolicy(nn.Module):
         return logits + candidates.offsets
 
     @torch.no_grad()
+    def towards(self, other: "SlatePolicy", share: float) -> "SlatePolicy":
+        """A copy whose weights lie a share of the way from these to another policy's."""
+        copied, theirs = copy.deepcopy(self), other.state_dict()
+        for name, weights in copied.state_dict().items():
+            if weights.is_floating_point():
+                weights.lerp_(theirs[name], share)
+        return copied
+
+    @torch.no_grad()
     def at_temperature(self, temperature: float) -> "SlatePolicy":
         """A copy whose scores are these over a temperature: below 1 slates keep closer to the best items."""
         copied = copy.deepcopy(self)

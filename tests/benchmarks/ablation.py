@@ -46,6 +46,7 @@ VARIANTS: dict[str, dict[str, object]] = {
     "recipe": {},
     "mean of four trainings": {"rl.ppo.num_seeds": 4},
     "as varied as trained": {"rl.temperature": 1.0},
+    "no way back to the clone": {"rl.clone_share": 0.0},
     "no clone start": {"rl.clone.learning_rate": 1e-12},  # it never leaves its random weights
     "a tilt as a rival": {"rl.tilt.num_generations": 15},
     "no price on leaving the clone": {"rl.ppo.kl": 0.0},

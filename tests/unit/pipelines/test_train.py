@@ -8,7 +8,7 @@ import torch
 
 from pipelines.config import load_config
 from pipelines.learning import Learned, blend
-from pipelines.train import TrainedPolicy, better_of, cooled, learning_curve
+from pipelines.train import TrainedPolicy, better_of, learning_curve, settled
 from rl.policy.network import PolicyShape, SlatePolicy
 
 
@@ -59,14 +59,16 @@ def test_without_a_tilt_the_trained_policy_stays() -> None:
 
 
 @pytest.mark.parametrize(("returns", "is_kept"), [(11.0, True), (9.0, True), (5.0, False)])
-def test_policy_stays_as_trained_where_its_temperature_is_clearly_worse(
+def test_policy_stays_as_trained_where_what_was_made_of_it_is_clearly_worse(
     returns: float, is_kept: bool
 ) -> None:
     before = replace(trained(), policy=a_policy(1.0), clone=a_policy(3.0))
 
-    kept = cooled(before, lambda policy: look(returns), load_config(None, ["rl.temperature=0.25"]))
+    kept = settled(
+        before, lambda policy: look(returns), load_config(None, ["rl.temperature=0.25", "rl.clone_share=0.5"])
+    )
 
-    assert kept.policy.id_bias.tolist() == [[4.0 if is_kept else 1.0]] * 3
+    assert kept.policy.id_bias.tolist() == [[8.0 if is_kept else 1.0]] * 3  # half of the way to the clone
     assert kept.look["held_out/weighted"] == (returns if is_kept else 10.0)
     assert kept.clone.id_bias.tolist() == [[12.0]] * 3  # a rival at its best, whatever became of the policy
     assert before.policy.id_bias.tolist() == [[1.0]] * 3
@@ -75,13 +77,13 @@ def test_policy_stays_as_trained_where_its_temperature_is_clearly_worse(
 def test_costs_above_their_limits_outweigh_what_a_temperature_returns() -> None:
     above = look(20.0) | {"held_out/excess": 0.1}
 
-    assert cooled(trained(), lambda policy: above, load_config()).look == look(10.0)
+    assert settled(trained(), lambda policy: above, load_config()).look == look(10.0)
 
 
-def test_at_temperature_one_nothing_is_judged_again() -> None:
-    before = trained()
+def test_as_trained_nothing_is_judged_again() -> None:
+    before, neither = trained(), load_config(None, ["rl.temperature=1", "rl.clone_share=0"])
 
-    assert cooled(before, lambda policy: look(99.0), load_config(None, ["rl.temperature=1"])) is before
+    assert settled(before, lambda policy: look(99.0), neither) is before
 
 
 @pytest.mark.parametrize(("returns", "bias", "num_parts"), [(9.0, 1.5, 2), (7.0, 1.5, 2), (5.0, 2.0, 1)])
