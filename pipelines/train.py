@@ -82,12 +82,14 @@ def settled(trained: TrainedPolicy, judge: Callable[[SlatePolicy], Record], conf
 
     Training ends beyond what the log can vouch for; and its bonus for entropy keeps slates varied up to the last
     round, more than what was learned calls for. The policy stays as trained where the held-out simulator finds that
-    clearly better.
+    clearly better. What levers changed would be lost on the way back, as the clone knows none, so then there is none.
 
     Source:
         Wortsman et al. 2022, arXiv:2109.01903 (weights between those of a start and of what was trained from it).
     """
     share, temperature = config.rl.clone_share, config.rl.temperature
+    if config.rl.levers.in_training:
+        share = 0.0
     if share == 0 and temperature == 1:
         return trained
     policy = trained.policy.towards(trained.clone, share).at_temperature(temperature)

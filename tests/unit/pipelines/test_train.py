@@ -74,6 +74,16 @@ def test_policy_stays_as_trained_where_what_was_made_of_it_is_clearly_worse(
     assert before.policy.id_bias.tolist() == [[1.0]] * 3
 
 
+def test_policy_goes_no_way_back_to_a_clone_that_knows_no_levers() -> None:
+    before = replace(trained(), policy=a_policy(1.0), clone=a_policy(3.0))
+    levers = load_config(None, ["rl.temperature=0.5", "rl.clone_share=0.5", "rl.levers.diversity=0.1"])
+
+    kept = settled(before, lambda policy: look(11.0), levers)
+
+    assert kept.policy.id_bias.tolist() == [[2.0]] * 3
+    assert kept.clone.id_bias.tolist() == [[6.0]] * 3
+
+
 def test_costs_above_their_limits_outweigh_what_a_temperature_returns() -> None:
     above = look(20.0) | {"held_out/excess": 0.1}
 
