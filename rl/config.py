@@ -36,7 +36,7 @@ class RLConfig(BaseModel):
         0.3,
         ge=0,
         lt=1,
-        description="How far trained weights go back to the clone's: training ends beyond what the log can vouch for.",
+        description="How far trained weights go back to the clone's: training goes beyond the log. 0 with levers.",
     )
     temperature: float = Field(
         0.3,

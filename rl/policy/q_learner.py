@@ -147,12 +147,13 @@ def build_q_batch(
 class SlateQLearner(MultiTaskPPOLearner):
     """``learner_config_dict`` holds PPO's ``settings`` and ``num_steps``, and ``dqn`` (DQNSettings)."""
 
+    _batches: ReplayToBatch
+
     def make_connector(self) -> ReplayToBatch:
         """What replays."""
         self.dqn: DQNSettings = self.config.learner_config_dict["dqn"]
         self._rounds = 0
-        self._replay = ReplayToBatch(self.dqn, self.settings.discount)
-        return self._replay
+        return ReplayToBatch(self.dqn, self.settings.discount)
 
     def learning_rate(self) -> float:
         """At the start."""
@@ -170,7 +171,7 @@ class SlateQLearner(MultiTaskPPOLearner):
         metrics = {
             POLICY_LOSS_KEY: loss.detach(),
             VF_LOSS_KEY: loss.detach(),
-            ENTROPY_KEY: self._replay.entropy,
+            ENTROPY_KEY: self._batches.entropy,
             "immediate_reward_loss": reward.detach(),
             "nat": module.nat.clone(),
         }

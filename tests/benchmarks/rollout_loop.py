@@ -72,7 +72,7 @@ class Loop:
         rows = len(batch["slates"])
         for _ in range(settings.num_epochs):
             for part in torch.randperm(rows).split(rows // settings.num_minibatches):
-                loss = self._loss({name: column[part] for name, column in batch.items()})
+                loss = self._loss({name: column.index_select(0, part) for name, column in batch.items()})
                 self.optimiser.zero_grad()
                 loss.backward()
                 nn.utils.clip_grad_norm_(self.parameters, settings.grad_clip)
