@@ -3,11 +3,11 @@
     python -m tests.benchmarks.front [--quick] [--config FILE] [--pair view purchase] [--points 11] [key=value ...]
 
 The one policy trains on task weights drawn evenly between the two tasks, and is then asked for each of the points; the
-others train for one point each, with as many steps. All start from the same clone settings and simulator. The
-hypervolume is the area between the non-dominated returns and the least that the logging policy or one of the others
-returns of each task: where tasks are at odds nobody may return more of both than the log. The last line is one JSON
-object: ``front_hypervolume``, the one policy's over the others', and ``front_monotone``, the rank correlation of the
-second task's weight with its return, the worse of its own and of the first task's.
+others train for one point each, as ``slatewise train`` would, with as many steps. All start from the same clone
+settings and simulator. The hypervolume is the area between the non-dominated returns and the least that the logging
+policy or one of the others returns of each task: where tasks are at odds nobody may return more of both than the log.
+The last line is one JSON object: ``front_hypervolume``, the one policy's over the others', and ``front_monotone``, the
+rank correlation of the second task's weight with its return, the worse of its own and of the first task's.
 """
 
 import argparse
@@ -54,19 +54,23 @@ def at(config: Config, pair: tuple[str, str], share: float) -> Config:
     return override_config(config, {f"rl.tasks.{name}.weight": weight for name, weight in weights.items()})
 
 
-def train(config: Config, concentration: float | None) -> SlatePolicy:
-    """A policy for the config's task weights, or for weights drawn around them."""
-    scale = "round" if concentration is None else "session"
-    changed = override_config(
+def train(config: Config) -> SlatePolicy:
+    """A policy trained as the config says."""
+    with connect(config.cluster):
+        return train_policy(RunDirectory(config.paths.run), config, lambda look, kept: None, None).policy
+
+
+def for_all(config: Config) -> Config:
+    """The config with task weights drawn widely around its own, and each session's advantages in their own scale."""
+    return override_config(
         config,
         {
-            "rl.ppo.weight_concentration": concentration,
-            "rl.ppo.scale": scale,
+            # Of Dirichlet draws around two equal weights, those at this concentration are even between the two.
+            "rl.ppo.weight_concentration": 2 / len(config.rl.tasks),
+            "rl.ppo.scale": "session",
             "rl.tilt.num_generations": 0,  # a tilt is for one trade-off
         },
     )
-    with connect(config.cluster):
-        return train_policy(RunDirectory(config.paths.run), changed, lambda look, kept: None, None).policy
 
 
 def play_point(config: Config, pair: tuple[str, str], player: Player) -> Point:
@@ -85,16 +89,15 @@ def fronts(
     """Points of the one policy, of those trained apart, and the logging policy's."""
     length, seed = config.rl.slate_length, config.seed
     middle = at(config, pair, 0.5)
-    # Of Dirichlet draws around (0.5, 0.5), those at this concentration are even between the two tasks.
     started = time.monotonic()
-    one = train(middle, 2 / len(config.rl.tasks))
+    one = train(for_all(middle))
     print(f"one policy: {time.monotonic() - started:.0f} s", flush=True)
     together, apart = [], []
     for share in shares:
         asked = at(config, pair, float(share))
         started = time.monotonic()
         together.append(play_point(asked, pair, PolicyPlayer(one, length, seed)))
-        apart.append(play_point(asked, pair, PolicyPlayer(train(asked, None), length, seed)))
+        apart.append(play_point(asked, pair, PolicyPlayer(train(asked), length, seed)))
         cells = "".join(f"{value:9.2f}" for value in (*together[-1], *apart[-1]))
         print(f"{pair[1]} {share:4.2f}{cells} {time.monotonic() - started:6.0f} s", flush=True)
     reference = play_point(
