@@ -1,5 +1,6 @@
 """The held-out simulator's word on a policy under training."""
 
+import copy
 from dataclasses import replace
 
 import torch
@@ -11,6 +12,7 @@ from pipelines.dataset import load_simulator
 from pipelines.players import evaluation_sessions
 from rl.players import Player, PolicyPlayer, play_simulated
 from rl.policy.network import SlatePolicy
+from rl.simulator.simulation import Ensemble
 
 Record = dict[str, float]
 
@@ -25,6 +27,12 @@ class HeldOutJudge:
         if not len(sessions):
             sessions = evaluation_sessions(log, config.rl.ppo.num_judge_sessions)
         self.past = torch.from_numpy(log.past[sessions])
+
+    def within(self, ensemble: Ensemble) -> "HeldOutJudge":
+        """The same sessions and dice in another simulator."""
+        other = copy.copy(self)
+        other.ensemble = replace(ensemble, pessimism=0.0)
+        return other
 
     def __call__(self, policy: SlatePolicy) -> Record:
         """``play`` of the policy as it serves."""

@@ -74,7 +74,7 @@ def train_policy(
         return trained
     users = torch.from_numpy(log.past[log.sessions("train")])
     tilted = tilt_clone(trained.clone, ensemble, users, config.rl.tilt, config.seed)
-    return better_of(trained, tilted, judge, config)
+    return better_of(trained, tilted, judge, judge.within(ensemble), config)
 
 
 def settled(trained: TrainedPolicy, judge: Callable[[SlatePolicy], Record], config: Config) -> TrainedPolicy:
@@ -112,18 +112,26 @@ def better_of(
     trained: TrainedPolicy,
     tilted: SlatePolicy | None,
     judge: Callable[[SlatePolicy], Record],
+    training_judge: Callable[[SlatePolicy], Record],
     config: Config,
 ) -> TrainedPolicy:
-    """What was trained, or the tilted clone, where that is clearly better by the held-out simulator's word."""
+    """What was trained, or the tilted clone, where both simulators find that clearly better.
+
+    The held-out one knows few sessions and misses most of what patience earns, so alone it would let a tilt replace
+    a policy that is far better; the one that both were searched in sees through that, and misses what is its own error.
+    """
     if tilted is None:
         return trained
-    look = judge(tilted)
-    better = clearly_worse(trained.look, look, config.rl.ppo.judge_tolerance)
+    look, tolerance = judge(tilted), config.rl.ppo.judge_tolerance
+    own, theirs = training_judge(trained.policy), training_judge(tilted)
+    better = clearly_worse(trained.look, look, tolerance) and clearly_worse(own, theirs, tolerance)
     logger.info(
-        "train: held-out return %.3f of the tilted clone, %.3f of %s; the %s is kept",
+        "train: the tilted clone returns %.3f held out and %.3f where searched, %s %.3f and %.3f; the %s is kept",
         look["held_out/weighted"],
-        trained.look["held_out/weighted"],
+        theirs["held_out/weighted"],
         config.rl.algorithm,
+        trained.look["held_out/weighted"],
+        own["held_out/weighted"],
         "tilt" if better else "latter",
     )
     trained = replace(trained, tilt=look)

@@ -2,7 +2,7 @@
 
 What pays only after many slates, such as to leave bait alone, hardly shows in the advantage of a single one, and a
 policy may settle before it finds that. A tilt is a few numbers, so the returns of whole sessions tell good ones from
-bad. What only the simulator believes they find as well, so the held-out simulator has the last word.
+bad. What only the simulator believes they find as well, so the held-out simulator has a word in what is kept.
 """
 
 import copy

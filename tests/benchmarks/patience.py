@@ -4,7 +4,7 @@
 was tuned on, and compares PPO's true return with an oracle that sees every hidden state but looks one step ahead,
 and with a planner that sees all and looks far. ``--config reader.yaml`` and ``--config school.yaml`` do so with the
 same recipe in made-up worlds of other kinds. ``kept`` says of which rounds PPO's trainings are the mean, or that it is
-the tilted clone, which is kept where the held-out simulator finds it clearly better (``rl.tilt``).
+the tilted clone, which is kept where both simulators find it clearly better (``rl.tilt``).
 """
 
 import argparse

@@ -39,11 +39,22 @@ def trained() -> TrainedPolicy:
     return TrainedPolicy(a_policy(), a_policy(), [[look(10.0)]], look(10.0), [120], None, None)
 
 
-@pytest.mark.parametrize(("returns", "tilt_is_kept"), [(13.0, True), (12.0, False), (9.0, False)])
-def test_tilt_is_kept_only_where_it_is_clearly_better(returns: float, tilt_is_kept: bool) -> None:
+@pytest.mark.parametrize(
+    ("returns", "searched_in", "tilt_is_kept"),
+    [(13.0, 30.0, True), (12.0, 30.0, False), (9.0, 30.0, False), (13.0, 21.0, False), (13.0, 9.0, False)],
+)
+def test_tilt_is_kept_only_where_both_simulators_find_it_clearly_better(
+    returns: float, searched_in: float, tilt_is_kept: bool
+) -> None:
     before, tilted = trained(), a_policy()
 
-    kept = better_of(before, tilted, lambda policy: look(returns), load_config())
+    kept = better_of(
+        before,
+        tilted,
+        lambda policy: look(returns),
+        lambda policy: look(searched_in if policy is tilted else 20.0),
+        load_config(),
+    )
 
     assert kept.policy is (tilted if tilt_is_kept else before.policy)
     assert kept.look["held_out/weighted"] == (returns if tilt_is_kept else 10.0)
@@ -55,7 +66,8 @@ def test_tilt_is_kept_only_where_it_is_clearly_better(returns: float, tilt_is_ke
 def test_without_a_tilt_the_trained_policy_stays() -> None:
     before = trained()
 
-    assert better_of(before, None, lambda policy: look(99.0), load_config()) is before
+    better = look(99.0)
+    assert better_of(before, None, lambda policy: better, lambda policy: better, load_config()) is before
 
 
 @pytest.mark.parametrize(("returns", "is_kept"), [(11.0, True), (9.0, True), (5.0, False)])
