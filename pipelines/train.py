@@ -123,17 +123,22 @@ def better_of(
     if tilted is None:
         return trained
     look, tolerance = judge(tilted), config.rl.ppo.judge_tolerance
-    own, theirs = training_judge(trained.policy), training_judge(tilted)
-    better = clearly_worse(trained.look, look, tolerance) and clearly_worse(own, theirs, tolerance)
+    better = clearly_worse(trained.look, look, tolerance)
     logger.info(
-        "train: the tilted clone returns %.3f held out and %.3f where searched, %s %.3f and %.3f; the %s is kept",
+        "train: held-out return %.3f of the tilted clone, %.3f of %s",
         look["held_out/weighted"],
-        theirs["held_out/weighted"],
-        config.rl.algorithm,
         trained.look["held_out/weighted"],
-        own["held_out/weighted"],
-        "tilt" if better else "latter",
+        config.rl.algorithm,
     )
+    if better:
+        own, theirs = training_judge(trained.policy), training_judge(tilted)
+        better = clearly_worse(own, theirs, tolerance)
+        logger.info(
+            "train: where both were searched %.3f and %.3f",
+            theirs["held_out/weighted"],
+            own["held_out/weighted"],
+        )
+    logger.info("train: the %s is kept", "tilted clone" if better else "trained policy")
     trained = replace(trained, tilt=look)
     return replace(trained, policy=tilted, look=look, iterations=[]) if better else trained
 

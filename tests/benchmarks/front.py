@@ -2,12 +2,13 @@
 
     python -m tests.benchmarks.front [--quick] [--config FILE] [--pair view purchase] [--points 11] [key=value ...]
 
-The one policy trains on task weights drawn evenly between the two tasks, and is then asked for each of the points; the
-others train for one point each, as ``slatewise train`` would, with as many steps. All start from the same clone
-settings and simulator. The hypervolume is the area between the non-dominated returns and the least that the logging
-policy or one of the others returns of each task: where tasks are at odds nobody may return more of both than the log.
-The last line is one JSON object: ``front_hypervolume``, the one policy's over the others', and ``front_monotone``, the
-rank correlation of the second task's weight with its return, the worse of its own and of the first task's.
+Half of the one policy's sessions train on equal weights of the two tasks, the others on weights drawn evenly between
+them; it is then asked for each of the points. The others train for one point each, as ``slatewise train`` would, with
+as many steps. All start from the same clone settings and simulator. The hypervolume is the area between the
+non-dominated returns and the least that the logging policy or one of the others returns of each task: where tasks are
+at odds nobody may return more of both than the log. The last line is one JSON object: ``front_hypervolume``, the one
+policy's over the others', and ``front_monotone``, the rank correlation of the second task's weight with its return,
+the worse of its own and of the first task's.
 """
 
 import argparse
