@@ -15,7 +15,7 @@ from pipelines.dataset import (
     load_simulator,
 )
 from rl.simulator.levered import LeveredSimulation
-from rl.simulator.simulation import Simulation
+from rl.simulator.simulation import Simulation, WeightDraws
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class OpenSimulation:
             num_sessions,
             rl.slate_length,
             rl.history_length,
-            rl.ppo.weight_concentration,
+            WeightDraws(rl.ppo.weight_concentration, rl.ppo.weight_draw_share),
             seed,
         )
         if not rl.levers.in_training:

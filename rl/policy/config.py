@@ -136,10 +136,14 @@ class PPOSettings(BaseModel):
     popart_rate: float = Field(
         0.1, gt=0, le=1, description="Share of a round in the targets' running moments."
     )
-    weight_concentration: float | None = Field(
-        5.0,
-        gt=0,
-        description="How close half of the sessions' drawn task weights stay to the configured; None fixes them.",
+    weight_concentration: float = Field(
+        5.0, gt=0, description="How close drawn task weights stay to the configured."
+    )
+    weight_draw_share: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="Share of sessions that draw their task weights, so that a request may choose its own.",
     )
     judge_every: int = Field(10, ge=1, description="Rounds between looks at the held-out simulator.")
     judge_tolerance: float = Field(

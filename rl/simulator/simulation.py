@@ -15,6 +15,13 @@ from rl.tasks import Tasks
 SHELF_BATCH = 32  # sessions whose whole catalogue is scored at once: what a cache holds
 
 
+class WeightDraws(NamedTuple):
+    """How sessions come by their task weights: some draw them around the configured, the others have these."""
+
+    concentration: float  # of the Dirichlet draws
+    share: float  # of the sessions that draw
+
+
 class StepResult(NamedTuple):
     """What a step of B sessions brought."""
 
@@ -169,13 +176,13 @@ def _exclusive(chances: Tensor, draw: Tensor) -> Tensor:
 
 
 def draw_task_weights(
-    tasks: Tasks, count: int, concentration: float | None, dice: np.random.Generator
+    tasks: Tasks, count: int, draws: WeightDraws, dice: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Task weights of sessions: the configured ones for half, Dirichlet draws around them for the others. [B, K]."""
+    """Task weights of sessions: the configured ones, or for a share of them Dirichlet draws around these. [B, K]."""
     weights = np.tile(tasks.weights, (count, 1))
-    if concentration is not None and len(tasks) > 1:
-        spread = dice.dirichlet(np.maximum(tasks.weights, 0.02) * concentration * len(tasks), count)
-        some = dice.random(count) < 0.5
+    if draws.share > 0 and len(tasks) > 1:
+        spread = dice.dirichlet(np.maximum(tasks.weights, 0.02) * draws.concentration * len(tasks), count)
+        some = dice.random(count) < draws.share
         weights[some] = spread[some]
     return weights.astype(np.float32)
 
@@ -190,7 +197,7 @@ class Simulation:
         num_sessions: int,
         slate_length: int,
         history_length: int,
-        weight_concentration: float | None,
+        weight_draws: WeightDraws,
         seed: int,
     ) -> None:
         self.ensemble = ensemble
@@ -200,7 +207,7 @@ class Simulation:
         self.num_tasks = len(ensemble.tasks)
         self.num_items = ensemble.members[0].shape.num_items
         self.history_length = history_length
-        self.concentration = weight_concentration
+        self.weight_draws = weight_draws
         self.generator = torch.Generator().manual_seed(seed)
         self.dice = np.random.default_rng(seed)
         self.reset()
@@ -212,7 +219,7 @@ class Simulation:
         return Sessions(self.ensemble, past, self.generator)
 
     def _draw_weights(self, count: int) -> Tensor:
-        return torch.from_numpy(draw_task_weights(self.ensemble.tasks, count, self.concentration, self.dice))
+        return torch.from_numpy(draw_task_weights(self.ensemble.tasks, count, self.weight_draws, self.dice))
 
     def reset(self) -> Observation:
         """Begin all sessions anew."""

@@ -60,7 +60,7 @@ VARIANTS: dict[str, dict[str, object]] = {
     "uncertainty weighting": {"rl.ppo.balance": "uncertainty"},
     "gradnorm": {"rl.ppo.balance": "gradnorm"},
     "pcgrad": {"rl.ppo.balance": "pcgrad"},
-    "task weights fixed": {"rl.ppo.weight_concentration": None},
+    "task weights fixed": {"rl.ppo.weight_draw_share": 0.0},
     "the highest look is kept": {"rl.ppo.judge_tolerance": 0.0},
     "no early stop": {
         "rl.ppo.judge_tolerance": 1.0,

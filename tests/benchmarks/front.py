@@ -2,13 +2,12 @@
 
     python -m tests.benchmarks.front [--quick] [--config FILE] [--pair view purchase] [--points 11] [key=value ...]
 
-Half of the one policy's sessions train on equal weights of the two tasks, the others on weights drawn evenly between
-them; it is then asked for each of the points. The others train for one point each, as ``slatewise train`` would, with
-as many steps. All start from the same clone settings and simulator. The hypervolume is the area between the
-non-dominated returns and the least that the logging policy or one of the others returns of each task: where tasks are
-at odds nobody may return more of both than the log. The last line is one JSON object: ``front_hypervolume``, the one
-policy's over the others', and ``front_monotone``, the rank correlation of the second task's weight with its return,
-the worse of its own and of the first task's.
+The one policy's sessions train on weights drawn evenly between the two tasks; it is then asked for each of the
+points. The others train for one point each, on its weights alone, with as many steps. All start from the same clone
+settings and simulator. The hypervolume is the area between the non-dominated returns and the least that the logging
+policy or one of the others returns of each task: where tasks are at odds nobody may return more of both than the log.
+The last line is one JSON object: ``front_hypervolume``, the one policy's over the others', and ``front_monotone``,
+the rank correlation of the second task's weight with its return, the worse of its own and of the first task's.
 """
 
 import argparse
@@ -62,16 +61,22 @@ def train(config: Config) -> SlatePolicy:
 
 
 def for_all(config: Config) -> Config:
-    """The config with task weights drawn widely around its own, and each session's advantages in their own scale."""
+    """The config with every session's task weights drawn widely, and each session's advantages in their own scale."""
     return override_config(
         config,
         {
             # Of Dirichlet draws around two equal weights, those at this concentration are even between the two.
             "rl.ppo.weight_concentration": 2 / len(config.rl.tasks),
+            "rl.ppo.weight_draw_share": 1.0,
             "rl.ppo.scale": "session",
             "rl.tilt.num_generations": 0,  # a tilt is for one trade-off
         },
     )
+
+
+def for_one(config: Config) -> Config:
+    """The config with the task weights of every session its own."""
+    return override_config(config, {"rl.ppo.weight_draw_share": 0.0})
 
 
 def play_point(config: Config, pair: tuple[str, str], player: Player) -> Point:
@@ -98,7 +103,7 @@ def fronts(
         asked = at(config, pair, float(share))
         started = time.monotonic()
         together.append(play_point(asked, pair, PolicyPlayer(one, length, seed)))
-        apart.append(play_point(asked, pair, PolicyPlayer(train(asked), length, seed)))
+        apart.append(play_point(asked, pair, PolicyPlayer(train(for_one(asked)), length, seed)))
         cells = "".join(f"{value:9.2f}" for value in (*together[-1], *apart[-1]))
         print(f"{pair[1]} {share:4.2f}{cells} {time.monotonic() - started:6.0f} s", flush=True)
     reference = play_point(

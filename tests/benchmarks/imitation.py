@@ -35,7 +35,7 @@ from tests.benchmarks.simulator import fitted_shop, of_size, world_parser
 
 NUM_SESSIONS = 256  # played at once
 LEARNING_RATE = 3e-3  # peak of the one-cycle schedule
-UNFITTED = ("rl.simulator.num_epochs=1", "rl.simulator.num_members=1", "rl.ppo.weight_concentration=null")
+UNFITTED = ("rl.simulator.num_epochs=1", "rl.simulator.num_members=1", "rl.ppo.weight_draw_share=0")
 
 
 def imitate(config: Config, plan: tuple[float, ...], num_updates: int) -> SlatePolicy:

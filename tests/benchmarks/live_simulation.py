@@ -13,7 +13,7 @@ from pipelines.openers import OpenSimulation
 from pipelines.shop.logging_policy import ShopLog, make_shop
 from pipelines.shop.people import put, rows
 from pipelines.shop.truth import ShopSessions, response_worth, session_rows
-from rl.simulator.simulation import Ensemble, Simulation
+from rl.simulator.simulation import Ensemble, Simulation, WeightDraws
 
 
 class LiveSessions(ShopSessions):
@@ -61,6 +61,6 @@ def open_live(opener: OpenSimulation, num_sessions: int, seed: int) -> LiveSimul
         num_sessions,
         config.rl.slate_length,
         config.rl.history_length,
-        config.rl.ppo.weight_concentration,
+        WeightDraws(config.rl.ppo.weight_concentration, config.rl.ppo.weight_draw_share),
         seed,
     )

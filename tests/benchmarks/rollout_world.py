@@ -16,7 +16,7 @@ from rl.policy.network import PolicyShape
 from rl.simulator.config import SimulatorConfig
 from rl.simulator.response_model import ResponseModel
 from rl.simulator.shape import response_shape
-from rl.simulator.simulation import Ensemble, Simulation
+from rl.simulator.simulation import Ensemble, Simulation, WeightDraws
 from rl.simulator.steps import Steps
 from rl.simulator.trace import summary_width
 from rl.tasks import TaskConfig, build_tasks
@@ -107,7 +107,7 @@ class OpenWorld:
             num_sessions,
             SLATE_LENGTH,
             HISTORY_LENGTH,
-            PPOSettings().weight_concentration,
+            WeightDraws(PPOSettings().weight_concentration, PPOSettings().weight_draw_share),
             seed,
         )
 

@@ -8,7 +8,7 @@ import torch
 from pipelines.shop.config import ShopConfig
 from pipelines.shop.logging_policy import make_shop
 from rl.simulator.response_model import ResponseModel
-from rl.simulator.simulation import Ensemble
+from rl.simulator.simulation import Ensemble, WeightDraws
 from rl.tasks import TaskConfig, build_tasks
 from tests.benchmarks.live_simulation import LiveSimulation
 from tests.unit.rl.simulator.ensembles import a_shape
@@ -33,7 +33,7 @@ def test_sessions_begin_as_logged_ones_did_and_answer_in_truth() -> None:
     shop = make_shop(ShopConfig(num_items=20, num_users=30, num_sessions=40), 0)
     starts = np.arange(3, 33)
     pasts = torch.arange(len(starts)).float()[:, None].expand(-1, 5).contiguous()
-    simulation = LiveSimulation(shop, starts, an_ensemble(20), pasts, 16, 5, 4, None, 0)
+    simulation = LiveSimulation(shop, starts, an_ensemble(20), pasts, 16, 5, 4, WeightDraws(1.0, 0.0), 0)
     begun = 0
     for _ in range(30):
         result = simulation.step(torch.randint(20, (16, 20)).argsort(1)[:, :5])

@@ -3,11 +3,13 @@ import pytest
 import torch
 
 from rl.players import GreedyPlayer
-from rl.simulator.simulation import Sessions, Simulation, draw_task_weights
+from rl.simulator.simulation import Sessions, Simulation, WeightDraws, draw_task_weights
 from rl.simulator.steps import complete_funnel
 from rl.simulator.storage import ensemble_files, load_ensemble
 from rl.simulator.trace import Trace, summary_width
 from tests.unit.rl.simulator.ensembles import L, N, an_ensemble, two_tasks
+
+DRAWS = WeightDraws(5.0, 0.5)
 
 
 def test_sessions_begun_anew_are_read_anew() -> None:
@@ -147,7 +149,7 @@ def test_trace_keeps_the_latest_behaviours() -> None:
 
 
 def test_simulation_restarts_sessions_that_end() -> None:
-    simulation = Simulation(an_ensemble(), torch.randn(9, 5), 16, L, 4, 5.0, seed=1)
+    simulation = Simulation(an_ensemble(), torch.randn(9, 5), 16, L, 4, DRAWS, seed=1)
     ended = 0
     for _ in range(20):
         result = simulation.step(torch.randint(N, (16, L)))
@@ -161,7 +163,7 @@ def test_simulation_restarts_sessions_that_end() -> None:
 
 
 def test_simulation_tells_the_chance_with_which_sessions_end() -> None:
-    simulation = Simulation(an_ensemble(), torch.randn(9, 5), 4_000, L, 4, 5.0, seed=1)
+    simulation = Simulation(an_ensemble(), torch.randn(9, 5), 4_000, L, 4, DRAWS, seed=1)
     ended, leaving = [], []
     for _ in range(10):
         last = simulation.trace.steps == 7  # eight steps at most
@@ -177,10 +179,20 @@ def test_simulation_tells_the_chance_with_which_sessions_end() -> None:
 
 
 def test_drawn_task_weights_sum_to_one() -> None:
-    weights = draw_task_weights(two_tasks(), 50, 5.0, np.random.default_rng(0))
+    weights = draw_task_weights(two_tasks(), 50, DRAWS, np.random.default_rng(0))
 
     assert weights.sum(1) == pytest.approx(np.ones(50), abs=1e-6)
-    assert len(np.unique(weights[:, 0])) > 5
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 1.0])
+def test_the_share_says_how_many_draw_their_task_weights(share: float) -> None:
+    tasks, count = two_tasks(), 4_000
+
+    weights = draw_task_weights(tasks, count, WeightDraws(5.0, share), np.random.default_rng(0))
+
+    drawn = (weights != tasks.weights).any(1)
+    assert abs(drawn.mean() - share) <= 4 * np.sqrt(share * (1 - share) / count)
+    assert len(np.unique(weights[drawn, 0])) >= 0.99 * drawn.sum()  # float32 has room for few to coincide
 
 
 def test_ensemble_survives_its_files() -> None:
