@@ -82,11 +82,11 @@ def main() -> None:
             lines.append(
                 f"{seed:<6}"
                 + "".join(f"{cell:>22}" for cell in cells)
-                + f"{row['kept']:>13}{row['seconds']:>10.0f}"
+                + f"{row['kept']:>24}{row['seconds']:>10.0f}"
             )
             print(lines[-1], flush=True)  # a long run that is cut short has told what it knew
     print(f"\nTrue weighted return a session, {options.sessions:,} logged sessions, 95% intervals")
-    print("seed  " + "".join(f"{name:>22}" for name in names) + "         kept   seconds")
+    print("seed  " + "".join(f"{name:>22}" for name in names) + f"{'kept':>24}   seconds")
     print("\n".join(lines))
     print(json.dumps({name: round(value, 4) for name, value in figures(rows).items()}))
 
