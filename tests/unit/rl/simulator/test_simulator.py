@@ -182,6 +182,7 @@ def test_drawn_task_weights_sum_to_one() -> None:
     weights = draw_task_weights(two_tasks(), 50, DRAWS, np.random.default_rng(0))
 
     assert weights.sum(1) == pytest.approx(np.ones(50), abs=1e-6)
+    assert len(np.unique(weights[:, 0])) > 5
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 1.0])
