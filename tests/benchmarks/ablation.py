@@ -1,13 +1,13 @@
 """What each part of the recipe is worth: PPO in the made-up shop with one thing changed at a time, judged by the truth.
 
     python -m tests.benchmarks.ablation [key=value ...] [--quick] [--seeds 0 1 2] [--sessions 3000] [--only NAME ...]
+        [--config school.yaml]
 
 Each seed's shop is opened, embedded and fitted once; every variant then clones and trains on it, and is played live.
 The last line is one JSON object: each variant's mean true return over the first's, which is the recipe as it is but
 for trainings: one, not several side by side.
 """
 
-import argparse
 import json
 import logging
 import shutil
@@ -40,7 +40,7 @@ from rl.policy.connector import build_train_batch, weigh_advantages
 from rl.policy.fragments import Fragment
 from rl.tasks import build_tasks
 from tests.benchmarks.live_simulation import open_live
-from tests.benchmarks.simulator import fitted_shop, of_size
+from tests.benchmarks.simulator import fitted_shop, of_size, world_parser
 
 VARIANTS: dict[str, dict[str, object]] = {
     "recipe": {},
@@ -149,14 +149,11 @@ def play_variant(base: Config, changes: dict[str, object], folder: Path) -> floa
 
 def main() -> None:
     """Run every variant on every seed, print the table and the ratios."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = world_parser(__doc__ or "", [0, 1, 2])
     parser.add_argument(
         "--quick", action="store_true", help="one seed, two variants, few rounds: a smoke run"
     )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--sessions", type=int, default=3_000)
     parser.add_argument("--only", nargs="+", choices=VARIANTS, help="variants; all if left out")
-    parser.add_argument("overrides", nargs="*", help="settings as key=value")
     options = parser.parse_args()
     names, seeds, overrides = options.only or list(VARIANTS), options.seeds, list(options.overrides)
     if options.quick:
@@ -167,7 +164,7 @@ def main() -> None:
     for seed in seeds:
         with tempfile.TemporaryDirectory() as folder:
             size = of_size(options.sessions)
-            base = fitted_shop(seed, Path(folder), size + overrides)
+            base = fitted_shop(seed, Path(folder), size + overrides, options.config)
             for name in names:
                 started = time.monotonic()
                 with patch(*PATCHES[name]) if name in PATCHES else nullcontext():

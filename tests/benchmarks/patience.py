@@ -7,7 +7,6 @@ same recipe in made-up worlds of other kinds. ``kept`` says of which rounds PPO'
 the tilted clone, which is kept where both simulators find it clearly better (``rl.tilt``).
 """
 
-import argparse
 import json
 import tempfile
 import time
@@ -17,7 +16,7 @@ from typing import Any
 from pipelines.artifacts import RunDirectory
 from pipelines.config import load_config
 from pipelines.demo import run_demo
-from tests.benchmarks.simulator import of_size
+from tests.benchmarks.simulator import of_size, world_parser
 
 SEEDS = (201, 202, 203, 204, 205)
 RIVALS = ("logging", "random", "popular", "greedy", "clone", "myopic_oracle")
@@ -66,12 +65,7 @@ def figures(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 def main() -> None:
     """Run the seeds, print the table and the figures."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
-    parser.add_argument("--config", help="reader.yaml or school.yaml; without it, the shop")
-    parser.add_argument("--sessions", type=int, default=3_000)
-    parser.add_argument("overrides", nargs="*", help="settings as key=value")
-    options = parser.parse_args()
+    options = world_parser(__doc__ or "", list(SEEDS)).parse_args()
     names = ("planner", "ppo", *RIVALS)
     rows, lines = [], []
     with tempfile.TemporaryDirectory() as folder:
