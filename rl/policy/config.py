@@ -96,7 +96,7 @@ class PPOSettings(BaseModel):
     discount: float = Field(
         0.98, gt=0, le=1, description="Worth of a reward a slate later; less is steadier."
     )
-    gae_decay: float = Field(0.98, ge=0, le=1, description="Lambda: 1 trusts returns, 0 the critic.")
+    gae_decay: float = Field(0.95, ge=0, le=1, description="Lambda: 1 trusts returns, 0 the critic.")
     clip_range: float = Field(0.2, gt=0, lt=1, description="Trusted change of a position's probability.")
     credit: Literal["slate", "position"] = Field(
         "slate",
@@ -114,11 +114,11 @@ class PPOSettings(BaseModel):
         0.5, ge=0, description="Share of the critic's loss, which has own weights."
     )
     entropy: float = Field(
-        0.2,
+        0.1,
         ge=0,
         description="Bonus a nat of a position's entropy, at the start; a small one settles on few items early.",
     )
-    final_entropy: float = Field(0.004, ge=0, description="The same at the end, reached linearly.")
+    final_entropy: float = Field(0.002, ge=0, description="The same at the end, reached linearly.")
     kl: float = Field(
         0.005, ge=0, description="Price a nat a position of leaving the clone; with a target, the first."
     )
